@@ -1,0 +1,1 @@
+"""The serving side of Dragoman: torch-free, what runs in production."""

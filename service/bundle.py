@@ -1,0 +1,229 @@
+"""The contract with export: a bundle's manifest, and the checks before anything in the bundle is believed."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from service.errors import BundleError
+
+FORMAT = 1
+MANIFEST = "bundle.json"
+MAX_MANIFEST_BYTES = 1 << 20
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+Axis = Literal["row", "source", "target", "candidate"] | int
+Precision = Literal["fp32", "int8"]
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of the manifest: immutable, and strict about what it is read from."""
+
+
+class Tensor(Part, frozen=True):
+    """An input or output of a graph: ONNX element type as numpy names it, and named or fixed axes."""
+
+    name: str
+    dtype: str
+    axes: tuple[Axis, ...]
+
+
+class Graph(Part, frozen=True):
+    """One ONNX file and its signature."""
+
+    file: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+class StatePair(Part, frozen=True):
+    """A state tensor: what a step reads under `input` it writes under `output`; the encoder writes `input` first."""
+
+    input: str
+    output: str
+
+
+class Tokenizer(Part, frozen=True):
+    """SentencePiece files and special ids. `source_suffix` is appended to every source."""
+
+    kind: Literal["sentencepiece"]
+    source_file: str
+    target_file: str
+    pad_id: int
+    unknown_id: int
+    start_id: int
+    end_id: int
+    source_suffix: tuple[int, ...]
+
+
+class ModelCard(Part, frozen=True):
+    """What the model is. `license` is an SPDX expression; `data` says in one line what it was trained on."""
+
+    name: str
+    family: str
+    source_language: str
+    target_language: str
+    license: str
+    precision: Precision
+    data: str
+
+
+class Provenance(Part, frozen=True):
+    """Where the bundle came from: hash of the checkpoint's weights, versions of the tools by name."""
+
+    checkpoint_sha256: str
+    opset: int
+    tools: Mapping[str, str]
+
+
+class Decoding(Part, frozen=True):
+    """Defaults and limits, in tokens. A text of n source tokens gets min(max_target_tokens, ratio · n + offset)."""
+
+    max_source_tokens: int
+    max_target_tokens: int
+    target_ratio: float
+    target_offset: int
+    length_penalty: float
+
+    def target_limit(self, source_tokens: int) -> int:
+        """Return how many tokens a translation of so many source tokens may have by default."""
+        return min(self.max_target_tokens, int(self.target_ratio * source_tokens) + self.target_offset)
+
+
+class Parity(Part, frozen=True):
+    """What export measured against the original model; differences are absolute and the largest over all."""
+
+    shapes: tuple[tuple[int, int], ...]
+    """(rows, longest source) of each batch compared, encoder and every step."""
+    max_memory_difference: float
+    max_log_prob_difference: float
+    max_attention_difference: float
+    sentences: int
+    identical_sentences: int
+    differences: tuple[str, ...]
+    """One line for each sentence that differs, with the margin at its first different token."""
+
+
+class Quality(Part, frozen=True):
+    """sacrebleu scores on one test set, with signatures."""
+
+    test_set: str
+    chrf: float
+    bleu: float
+    chrf_signature: str
+    bleu_signature: str
+
+
+class Manifest(Part, frozen=True):
+    """Everything that the engine knows about a model.
+
+    `memory` names the encoder outputs that every step reads (`[row, source, …]`, zero at padding, which must mean
+    masked); `state` the tensors that every step reads and writes (`[row, …]`); `attention` the step's output
+    `[row, source]`, None for a model without attention. The other names are fixed: the encoder reads `source_ids`
+    `[row, source]` and `source_lengths` `[row]`; a step reads `token_ids` `[row]` and `k` `[1]`, and writes
+    `log_probs` and `ids` `[row, candidate]`, best first; all ids and lengths are int64.
+    """
+
+    format: int
+    model: ModelCard
+    provenance: Provenance
+    tokenizer: Tokenizer
+    encoder: Graph
+    decoder_step: Graph
+    memory: tuple[str, ...]
+    state: tuple[StatePair, ...]
+    attention: str | None
+    decoding: Decoding
+    parity: Parity
+    quality: tuple[Quality, ...]
+    files: Mapping[str, str]
+    """sha256 of every other file of the bundle, by name."""
+
+    def to_json(self) -> str:
+        """Return the text of bundle.json."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A verified bundle: its files had the manifest's hashes when they were read into `contents`."""
+
+    name: str
+    version: str
+    manifest: Manifest
+    contents: Mapping[str, bytes]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and validate bundle.json alone; raise BundleError."""
+    text = _read(folder, MANIFEST, MAX_MANIFEST_BYTES)
+    advice = f"this version reads format {FORMAT}: export the bundle again"
+    try:
+        found = msgspec.json.decode(text, type=_AnyFormat).format
+        if found != FORMAT:
+            raise BundleError(f"{folder / MANIFEST} has format {found}; {advice}")
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{folder / MANIFEST} is not a manifest ({error}); {advice}") from error
+    if broken := _broken_rule(manifest):
+        raise BundleError(f"{folder / MANIFEST}: {broken}; {advice}")
+    return manifest
+
+
+def load(folder: Path) -> Bundle:
+    """Read a bundle `<model>/<version>` whole and verify every file against its hash; raise BundleError."""
+    manifest = read_manifest(folder)
+    contents = {}
+    for name, expected in manifest.files.items():
+        contents[name] = data = _read(folder, name)
+        if hashlib.sha256(data).hexdigest() != expected:
+            raise BundleError(f"{folder / name} was altered: its sha256 is not the manifest's; restore the bundle")
+    return Bundle(folder.parent.name, folder.name, manifest, contents)
+
+
+def _read(folder: Path, name: str, limit: int | None = None) -> bytes:
+    path = folder / name
+    try:
+        if path.is_symlink():
+            raise BundleError(f"{path} is a symbolic link; a bundle holds plain files only")
+        if limit is not None and path.stat().st_size > limit:
+            raise BundleError(f"{path} is larger than {limit} bytes; this is no manifest")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise BundleError(f"{path} is missing; give the folder of a whole bundle") from error
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+
+
+class _AnyFormat(msgspec.Struct):
+    """The one field that every format has."""
+
+    format: int
+
+
+def _broken_rule(manifest: Manifest) -> str | None:
+    """Check what the types cannot say: names that refer to each other, plain file names, sane limits."""
+    needed = {manifest.encoder.file, manifest.decoder_step.file,
+              manifest.tokenizer.source_file, manifest.tokenizer.target_file}  # fmt: skip
+    encoded = {tensor.name for tensor in manifest.encoder.outputs}
+    step_reads = {tensor.name for tensor in manifest.decoder_step.inputs}
+    step_writes = {tensor.name for tensor in manifest.decoder_step.outputs}
+    carried = {*manifest.memory, *(pair.input for pair in manifest.state)}
+    written = {pair.output for pair in manifest.state} | {"log_probs", "ids"}
+    written |= {manifest.attention} if manifest.attention else set()
+    rules = [
+        (all(FILE_NAME.fullmatch(name) for name in manifest.files), "files: every name must be a plain file name"),
+        (needed <= manifest.files.keys(), f"files: {sorted(needed - manifest.files.keys())} have no sha256"),
+        (carried <= encoded, f"encoder.outputs: {sorted(carried - encoded)} are not there"),
+        (step_reads == carried | {"token_ids", "k"}, "decoder_step.inputs: must be memory, state, token_ids and k"),
+        (written <= step_writes, f"decoder_step.outputs: {sorted(written - step_writes)} are not there"),
+        ({t.name for t in manifest.encoder.inputs} == {"source_ids", "source_lengths"},
+         "encoder.inputs: must be source_ids and source_lengths"),
+        (manifest.decoding.max_source_tokens >= 1 and manifest.decoding.max_target_tokens >= 1,
+         "decoding: limits must be at least 1"),
+    ]  # fmt: skip
+    return next((message for holds, message in rules if not holds), None)

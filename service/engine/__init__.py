@@ -1,0 +1,1 @@
+"""The decoding engine: continuous batching over any model that a bundle describes."""
