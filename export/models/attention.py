@@ -1,6 +1,7 @@
 """How a decoder state is scored against the encoder's hidden states."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,9 @@ from torch import Tensor, nn
 
 class Attention(nn.Module):
     """Softmax of masked scores; the score is what the kinds differ in (Luong 2015, section 3.1)."""
+
+    projects_keys: ClassVar[bool] = False
+    """Whether keys are a tensor of their own; otherwise the encoder states serve as keys."""
 
     def keys(self, states: Tensor) -> Tensor:
         """Project encoder states `[row, source, hidden]` once per sentence; the identity unless a kind says else."""
@@ -34,6 +38,8 @@ class DotAttention(Attention):
 class GeneralAttention(Attention):
     """score = hᵗ·W·s (Luong 2015, equation 8, `general`)."""
 
+    projects_keys = True
+
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
         self.project = nn.Linear(hidden_size, hidden_size, bias=False)
@@ -46,6 +52,8 @@ class GeneralAttention(Attention):
 
 class ConcatAttention(Attention):
     """score = vᵗ·tanh(W·h + U·s) (Bahdanau, Cho and Bengio 2015, appendix A.1.2)."""
+
+    projects_keys = True
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()

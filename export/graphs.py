@@ -1,0 +1,192 @@
+"""The two ONNX graphs of a bundle: the encoder, and one step of the decoder, traced from the PyTorch model.
+
+Both are rewritten for inference before they are traced; the weights are the model's own.
+
+- Encoder: the two directions of a layer become one packed bidirectional RNN. The exporter turns it into one ONNX
+  operator that honours lengths, instead of two operators and two gathers.
+- Step: the recurrent cells become matrix products, and the words are chosen inside the graph.
+"""
+
+import io
+import warnings
+from typing import NamedTuple, cast
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from export.models.attention_rnn import AttentionRnn, Memory
+from export.models.recurrent import CELLS
+from export.signature import name_axes
+from export.step_cells import CELL_STEPS
+from service.bundle import Axis
+
+DEFAULT_OPSET = 20
+STATE_PREFIX = "next_"
+FED = "fed"
+TRACED_ROWS, TRACED_SOURCE, TRACED_CANDIDATES = 3, 5, 2
+
+
+class Signature(NamedTuple):
+    """Names of the tensors that the two graphs exchange; the order is the graphs'."""
+
+    memory: tuple[str, ...]
+    state: tuple[str, ...]
+    attention: str | None
+
+
+class Graphs(NamedTuple):
+    """Both graphs of one model."""
+
+    signature: Signature
+    encoder: onnx.ModelProto
+    decoder_step: onnx.ModelProto
+
+
+def signature(model: AttentionRnn) -> Signature:
+    """Say what this model's graphs exchange. Where keys and states are one tensor, memory holds it once."""
+    state = model.decoder.state_names + ((FED,) if model.config.input_feeding else ())
+    if model.attention is None:
+        return Signature((), state, None)
+    keys = ("keys",) if model.attention.projects_keys else ()
+    return Signature(("states", *keys, "mask"), state, "attention")
+
+
+class EncoderGraph(nn.Module):
+    """`source_ids` `[row, source]`, `source_lengths` `[row]` to the memory tensors and the initial state."""
+
+    def __init__(self, model: AttentionRnn) -> None:
+        super().__init__()
+        config = model.config
+        self.model = model
+        self.signature = signature(model)
+        rnn = CELLS[config.cell](
+            config.embedding_size, config.hidden_size // 2, config.encoder_layers, batch_first=True, bidirectional=True
+        )
+        for layer in range(config.encoder_layers):
+            for suffix, directions in (("", model.encoder.forwards), ("_reverse", model.encoder.backwards)):
+                for name, weight in directions[layer].named_parameters():
+                    rnn.get_parameter(name.replace("_l0", f"_l{layer}") + suffix).data = weight.data
+        self.rnn = rnn
+
+    def forward(self, source_ids: Tensor, source_lengths: Tensor) -> tuple[Tensor, ...]:
+        """Run the encoder once."""
+        embedded = self.model.source_embedding(source_ids)
+        packed = pack_padded_sequence(embedded, source_lengths, batch_first=True)
+        outputs, final = self.rnn(packed)
+        states, _ = pad_packed_sequence(outputs, batch_first=True)
+        last = (final[0] if isinstance(final, tuple) else final)[-2:]
+        memory = self._memory(source_ids, source_lengths, states)
+        # Without attention nobody reads the states, but the exporter cannot trace a packed RNN whose outputs are
+        # unused; `trace` drops the output again.
+        return tuple(memory[name] for name in self.signature.memory or ("states",)) + self._initial_state(last)
+
+    def _memory(self, source_ids: Tensor, source_lengths: Tensor, states: Tensor) -> dict[str, Tensor]:
+        if self.model.attention is None:
+            return {"states": states}
+        positions = torch.arange(source_ids.shape[1])
+        mask = positions.unsqueeze(0) < source_lengths.unsqueeze(1)
+        return {"states": states, "keys": self.model.attention.keys(states), "mask": mask}
+
+    def _initial_state(self, last: Tensor) -> tuple[Tensor, ...]:
+        config = self.model.config
+        final = torch.cat((last[0], last[1]), dim=-1)
+        shape = (-1, config.decoder_layers, config.hidden_size)
+        state = tuple(torch.tanh(bridge(final)).reshape(shape) for bridge in self.model.bridge)
+        if config.input_feeding:
+            state += ((final[:, : config.embedding_size] * 0.0).unsqueeze(1),)
+        return state
+
+
+class StepGraph(nn.Module):
+    """`token_ids` `[row]`, `k` `[1]`, memory and state to `log_probs` and `ids` `[row, k]`, state and attention."""
+
+    def __init__(self, model: AttentionRnn) -> None:
+        super().__init__()
+        self.model = model
+        self.signature = signature(model)
+        self.cell = CELL_STEPS[model.config.cell](model.decoder.rnn)
+
+    def forward(self, token_ids: Tensor, k: Tensor, *carried: Tensor) -> tuple[Tensor, ...]:
+        """Advance every row by one token; `carried` is the memory, then the state, in the signature's order."""
+        memory = dict(zip(self.signature.memory, carried, strict=False))
+        state = carried[len(memory) :]
+        inputs = self.model.target_embedding(token_ids)
+        if self.model.config.input_feeding:
+            inputs = torch.cat((inputs, state[-1].squeeze(1)), dim=-1)
+            state = state[:-1]
+        hidden, state = self.cell(inputs, state)
+        features, attention = self._attend(hidden, memory)
+        if self.model.config.input_feeding:
+            state += (features.unsqueeze(1),)
+        log_probs = torch.log_softmax(self.model.output(features), dim=-1)
+        best = torch.topk(log_probs, cast(int, k), dim=-1)
+        return best.values, best.indices, *state, *attention
+
+    def _attend(self, hidden: Tensor, memory: dict[str, Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        if self.model.attention is None:
+            return torch.tanh(self.model.combine(hidden)), ()
+        recalled = Memory(memory["states"], memory.get("keys", memory["states"]), memory["mask"])
+        weights = self.model.attention(hidden.unsqueeze(1), recalled.keys, recalled.mask)
+        value = torch.matmul(weights, recalled.states).squeeze(1)
+        features = torch.tanh(self.model.combine(torch.cat((value, hidden), dim=-1)))
+        return features, (weights.squeeze(1),)
+
+
+def trace(model: AttentionRnn, opset: int = DEFAULT_OPSET) -> Graphs:
+    """Trace both graphs; every axis but the sizes of layers is dynamic."""
+    names = signature(model)
+    ids = torch.ones(TRACED_ROWS, TRACED_SOURCE, dtype=torch.int64)
+    lengths = torch.arange(TRACED_SOURCE, TRACED_SOURCE - TRACED_ROWS, -1)
+    writes = (*(names.memory or ("states",)), *names.state)
+    encoder, encoded = _export(EncoderGraph(model), {"source_ids": ids, "source_lengths": lengths}, writes, opset)
+    _keep_outputs(encoder, (*names.memory, *names.state))
+    tokens = {"token_ids": torch.ones(TRACED_ROWS, dtype=torch.int64), "k": torch.tensor([TRACED_CANDIDATES])}
+    carried = {name: encoded[name] for name in (*names.memory, *names.state)}
+    writes = ("log_probs", "ids", *(STATE_PREFIX + name for name in names.state), *filter(None, (names.attention,)))
+    step, _ = _export(StepGraph(model), tokens | carried, writes, opset)
+    return Graphs(names, encoder, step)
+
+
+def axes_of(name: str, tensor: Tensor) -> tuple[Axis, ...]:
+    """Name the dynamic axes of a tensor of either graph; the others have the size that they have."""
+    if name == "k":
+        return (1,)
+    axes: list[Axis] = ["row", *tensor.shape[1:]]
+    if name in ("log_probs", "ids"):
+        axes[1] = "candidate"
+    elif name in ("source_ids", "states", "keys", "mask", "attention"):
+        axes[1] = "source"
+    return tuple(axes)
+
+
+def _export(module: nn.Module, inputs: dict[str, Tensor], writes: tuple[str, ...], opset: int
+            ) -> tuple[onnx.ModelProto, dict[str, Tensor]]:  # fmt: skip
+    """Trace one module; return its graph and what it made of the inputs."""
+    buffer = io.BytesIO()
+    module.eval()
+    with torch.no_grad():
+        outputs = dict(zip(writes, module(*inputs.values()), strict=True))
+    axes = {name: axes_of(name, tensor) for name, tensor in (inputs | outputs).items()}
+    dynamic = {name: {at: axis for at, axis in enumerate(named) if isinstance(axis, str)}
+               for name, named in axes.items()}  # fmt: skip
+    with warnings.catch_warnings(), torch.no_grad():
+        # The exporter in use is deprecated, and tracing warns of values that become constants; parity is proved
+        # at other shapes than the traced ones, so that a constant that should have been none is found.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module, tuple(inputs.values()), buffer, dynamo=False, opset_version=opset,
+            input_names=list(inputs), output_names=list(writes), dynamic_axes=dynamic,
+        )  # fmt: skip
+    model = onnx.load_from_string(buffer.getvalue())
+    name_axes((*model.graph.input, *model.graph.output), axes)
+    onnx.checker.check_model(model)
+    return model, outputs
+
+
+def _keep_outputs(model: onnx.ModelProto, names: tuple[str, ...]) -> None:
+    """Drop the other outputs; ONNX Runtime drops the nodes that only they needed."""
+    kept = [output for output in model.graph.output if output.name in names]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
