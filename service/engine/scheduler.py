@@ -1,0 +1,112 @@
+"""Who waits and who runs. It decides, and touches no tensor; time comes in as an argument."""
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from service.engine.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one engine."""
+
+    max_rows: int = 64
+    """Rows of the decoder batch."""
+    max_join_tokens: int = 1024
+    """Padded source tokens encoded between two steps: how long the running rows may be kept waiting by joiners."""
+
+
+class Scheduler:
+    """Two lists: waiting (in order of arrival) and running (in order of rows)."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._waiting: dict[str, Sequence] = {}
+        self._deadlines: list[tuple[float, str]] = []
+        self._rows = 0
+        self.running: list[Sequence] = []
+
+    def __repr__(self) -> str:
+        """Show both lists by their sizes."""
+        return f"<Scheduler waiting={len(self._waiting)} running={len(self.running)} rows={self._rows}>"
+
+    @property
+    def waiting(self) -> int:
+        """Number of sequences that wait."""
+        return len(self._waiting)
+
+    @property
+    def rows(self) -> int:
+        """Rows that the running sequences take."""
+        return self._rows
+
+    def add(self, sequence: Sequence) -> None:
+        """Put a sequence at the end of the waiting list."""
+        request = sequence.request
+        if sequence.rows > self._limits.max_rows:
+            raise ValueError(f"a beam of {sequence.rows} rows never fits into {self._limits.max_rows}")
+        self._waiting[request.request_id] = sequence
+        if request.deadline is not None:
+            heapq.heappush(self._deadlines, (request.deadline, request.request_id))
+
+    def expired(self, now: float) -> list[str]:
+        """Return, once, the ids whose deadline has passed; some may have ended already."""
+        ids = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            ids.append(heapq.heappop(self._deadlines)[1])
+        return ids
+
+    def withdraw(self, request_id: str) -> Sequence | None:
+        """Take a sequence out of the waiting list; None if it does not wait."""
+        return self._waiting.pop(request_id, None)
+
+    def join(self) -> list[Sequence]:
+        """Move from waiting to running what fits, in order of arrival.
+
+        The first that does not fit stops all behind it, so that a wide beam is not overtaken for ever. One sequence
+        joins however long it is; further ones as long as their padded tokens stay within the bound.
+        """
+        joining: list[Sequence] = []
+        longest = 0
+        for sequence in self._waiting.values():
+            longest = max(longest, sequence.source_length)
+            fits = self._rows + sequence.rows <= self._limits.max_rows
+            if not fits or (joining and longest * (len(joining) + 1) > self._limits.max_join_tokens):
+                break
+            joining.append(sequence)
+            self._rows += sequence.rows
+        for sequence in joining:
+            del self._waiting[sequence.request.request_id]
+        self.running.extend(joining)
+        return joining
+
+    def leave(self, leaving: Iterable[int]) -> list[int]:
+        """Drop the running sequences at these indices; return, for each row that stays, the row it was before."""
+        gone = set(leaving)
+        order = _fill_from_tail(len(self.running), gone)
+        if any(sequence.rows > 1 for sequence in self.running):
+            order = [index for index in range(len(self.running)) if index not in gone]
+        starts, row = [], 0
+        for sequence in self.running:
+            starts.append(row)
+            row += sequence.rows
+        kept = [starts[index] + offset for index in order for offset in range(self.running[index].rows)]
+        self.running = [self.running[index] for index in order]
+        self._rows = len(kept)
+        return kept
+
+    def clear(self) -> list[Sequence]:
+        """Drop all sequences and return them."""
+        dropped = [*self.running, *self._waiting.values()]
+        self.running, self._rows = [], 0
+        self._waiting.clear()
+        self._deadlines.clear()
+        return dropped
+
+
+def _fill_from_tail(count: int, gone: set[int]) -> list[int]:
+    """Order the survivors so that only as many move as left: the last ones move into the holes."""
+    staying = count - len(gone)
+    tail = (index for index in range(count - 1, staying - 1, -1) if index not in gone)
+    return [next(tail) if index in gone else index for index in range(staying)]

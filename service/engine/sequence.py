@@ -1,0 +1,61 @@
+"""A request's mutable decoding state, from the inbox to its last Output."""
+
+from dataclasses import dataclass, field
+
+from service.errors import ServiceError
+from service.request import FinishReason, Float32, Hypothesis, Output, Permit, Request, Timing
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """Owned by the engine thread. Times are of the engine's clock, in seconds; zero means: not yet."""
+
+    request: Request
+    permit: Permit
+    submitted: float
+    joined: float = 0.0
+    """When its encoding began."""
+    encoded: float = 0.0
+    first_token: float = 0.0
+    first_step: int = 0
+    """Number of the engine's step before its first one."""
+    steps: int = 0
+    attention: list[Float32] = field(default_factory=list)
+    """One row of `[source]` weights per token, where the request asks for them."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of the batch that it takes."""
+        return self.request.params.beam_size
+
+    @property
+    def source_length(self) -> int:
+        """Source tokens."""
+        return len(self.request.source_ids)
+
+    def finish(self, hypotheses: tuple[Hypothesis, ...], token_ids: tuple[int, ...], now: float) -> Output:
+        """Return the last Output of a sequence that was decoded to its end, with its last increment."""
+        return Output(
+            request_id=self.request.request_id,
+            token_ids=token_ids,
+            finish_reason=hypotheses[0].finish_reason,
+            hypotheses=hypotheses,
+            timing=self._timing(now),
+        )
+
+    def abort(self, reason: FinishReason, error: ServiceError, now: float) -> Output:
+        """Return the last Output of a sequence that ends before its end."""
+        return Output(
+            request_id=self.request.request_id, finish_reason=reason, timing=self._timing(now), error=error
+        )
+
+    def _timing(self, now: float) -> Timing:
+        if not self.joined:
+            return Timing(queue=now - self.submitted)
+        return Timing(
+            queue=self.joined - self.submitted,
+            encode=self.encoded - self.joined if self.encoded else 0.0,
+            first_token=self.first_token - self.submitted if self.first_token else 0.0,
+            decode=now - self.encoded if self.encoded else 0.0,
+            steps=self.steps,
+        )

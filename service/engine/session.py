@@ -1,0 +1,173 @@
+"""A model on ONNX Runtime: run the encoder once, or every row one step. The only module that knows the runtime."""
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from service.bundle import Bundle, Graph, Manifest, Tensor
+from service.errors import BundleError, StartupError
+from service.request import Float32, Int64
+
+Arrays = dict[str, NDArray[Any]]
+
+ELEMENT_TYPES = {"float32": "tensor(float)", "int64": "tensor(int64)", "bool": "tensor(bool)"}
+PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+
+
+class Encoded(NamedTuple):
+    """What the encoder leaves: memory tensors `[row, source, …]` and the initial state tensors `[row, …]`."""
+
+    memory: Arrays
+    state: Arrays
+
+
+class Stepped(NamedTuple):
+    """What a step leaves: the best k of each row, best first, and the next state.
+
+    `log_probs` and `ids` are `[row, k]`; `attention` is `[row, source]`, None unless it was asked for and exists.
+    """
+
+    log_probs: Float32
+    ids: Int64
+    attention: Float32 | None
+    state: Arrays
+
+
+class Model(Protocol):
+    """What the engine needs of a model: its manifest, and two functions without memory of their own."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """The contract that the graphs keep."""
+
+    def encode(self, source_ids: Int64, source_lengths: Int64) -> Encoded:
+        """Encode `[row, source]` ids, padded behind `source_lengths` `[row]`."""
+
+    def step(self, token_ids: Int64, carried: Arrays, k: int, attention: bool) -> Stepped:
+        """Advance all rows by `token_ids` `[row]`; `carried` holds memory and state by their input names."""
+
+
+class OnnxModel:
+    """The encoder and decoder-step graphs of a bundle, loaded on one execution provider."""
+
+    def __init__(
+        self, bundle: Bundle, provider: str, encoder: ort.InferenceSession, decoder: ort.InferenceSession
+    ) -> None:
+        self.manifest = manifest = bundle.manifest
+        self.provider = provider
+        self._encoder, self._decoder = encoder, decoder
+        self._encoded_names = [*manifest.memory, *(pair.input for pair in manifest.state)]
+        self._next_names = ["log_probs", "ids", *(pair.output for pair in manifest.state)]
+        self._attention_names = [*self._next_names, manifest.attention] if manifest.attention else self._next_names
+        self._state_inputs = [pair.input for pair in manifest.state]
+        self._k = {1: np.ones(1, np.int64)}
+
+    @classmethod
+    def load(cls, bundle: Bundle, provider: str = "auto", threads: int = 1) -> "OnnxModel":
+        """Load both graphs, check them against the manifest and run them once.
+
+        Raises BundleError where the graphs are not what the manifest says, StartupError where the provider is not
+        to be had.
+        """
+        picked, _ = pick_provider(provider)
+        encoder = _open(bundle, bundle.manifest.encoder, picked, threads)
+        decoder = _open(bundle, bundle.manifest.decoder_step, picked, threads)
+        model = cls(bundle, picked, encoder, decoder)
+        model.warm_up()
+        return model
+
+    def warm_up(self) -> None:
+        """Run two rows of two tokens once, so that a graph that cannot run is found before it is asked to."""
+        start = np.full(2, self.manifest.tokenizer.start_id, np.int64)
+        try:
+            encoded = self.encode(np.full((2, 2), self.manifest.tokenizer.end_id, np.int64), np.array([2, 1]))
+            self.step(start, encoded.memory | encoded.state, 1, attention=True)
+        except Exception as error:
+            raise BundleError(f"the bundle's graphs do not run ({error}); export and verify it again") from error
+
+    def encode(self, source_ids: Int64, source_lengths: Int64) -> Encoded:
+        """Encode `[row, source]` ids, padded behind `source_lengths` `[row]`."""
+        feeds = {"source_ids": source_ids, "source_lengths": source_lengths}
+        tensors = dict(zip(self._encoded_names, _run(self._encoder, self._encoded_names, feeds), strict=True))
+        state = {name: tensors.pop(name) for name in self._state_inputs}
+        return Encoded(tensors, state)
+
+    def step(self, token_ids: Int64, carried: Arrays, k: int, attention: bool) -> Stepped:
+        """Advance all rows by `token_ids` `[row]`; `carried` holds memory and state by their input names."""
+        if k not in self._k:
+            self._k[k] = np.array([k])
+        names = self._attention_names if attention else self._next_names
+        carried["token_ids"], carried["k"] = token_ids, self._k[k]
+        log_probs, ids, *rest = _run(self._decoder, names, carried)
+        weights = rest.pop() if len(rest) > len(self._state_inputs) else None
+        return Stepped(log_probs, ids, weights, dict(zip(self._state_inputs, rest, strict=True)))
+
+
+def pick_provider(wanted: str) -> tuple[str, str]:
+    """Return the provider to use and the reason in one line; raise StartupError where the wanted one cannot be had."""
+    if wanted == "cpu":
+        return "cpu", "asked for"
+    name = PROVIDERS["cuda" if wanted == "auto" else wanted]
+    missing = None if name in ort.get_available_providers() else f"this onnxruntime has no {name}"
+    missing = missing or _missing_device()
+    if missing is None:
+        return ("cuda" if wanted == "auto" else wanted), "a CUDA device is there"
+    if wanted == "auto":
+        return "cpu", missing
+    raise StartupError(f"provider {wanted} is not to be had: {missing}; use --provider auto or cpu")
+
+
+def _missing_device() -> str | None:
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "no NVIDIA driver (libcuda.so.1)"
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+        return "no CUDA device"
+    return None
+
+
+def _open(bundle: Bundle, graph: Graph, provider: str, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Between two steps the event loop needs the processor that a spinning pool would hold.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = ["CPUExecutionProvider"]
+    if provider != "cpu":
+        ort.preload_dlls()
+        providers.insert(0, PROVIDERS[provider])
+    try:
+        session = ort.InferenceSession(bundle.contents[graph.file], options, providers=providers)
+    except Exception as error:
+        raise BundleError(f"{graph.file} of {bundle.name} is no graph that runs here ({error})") from error
+    _check_signature(graph.file, "input", graph.inputs, session.get_inputs())
+    _check_signature(graph.file, "output", graph.outputs, session.get_outputs())
+    return session
+
+
+def _check_signature(file: str, side: str, declared: Sequence[Tensor], found: Sequence[Any]) -> None:
+    expected = {tensor.name: (ELEMENT_TYPES.get(tensor.dtype), len(tensor.axes)) for tensor in declared}
+    actual = {node.name: (node.type, len(node.shape)) for node in found}
+    if wrong := sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name)):
+        name = wrong[0]
+        raise BundleError(
+            f"{file}: {side} {name} is {actual.get(name, 'missing')}, the manifest says "
+            f"{expected.get(name, 'nothing of it')} (element type, axes); export the bundle again"
+        )
+
+
+def _run(session: ort.InferenceSession, names: list[str], feeds: Arrays) -> list[NDArray[Any]]:
+    try:
+        outputs: list[NDArray[Any]] = session.run(names, feeds)
+    except Exception as error:
+        if "allocat" in str(error).lower():
+            raise MemoryError(str(error)) from error
+        raise
+    return outputs
