@@ -1,0 +1,74 @@
+"""The catalog: the models that this server holds, and which of them a request means."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.bundle import Manifest
+from service.engine.engine import Engine
+from service.errors import InvalidRequestError, ModelNotFoundError
+from service.repository import version_key
+from service.stream import Streams
+from service.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """A loaded model and what belongs to it."""
+
+    name: str
+    version: str
+    provider: str
+    manifest: Manifest
+    tokenizer: Tokenizer
+    engine: Engine
+    streams: Streams
+
+
+class Catalog:
+    """All models of a server, sorted by name, then by version."""
+
+    def __init__(self, models: Sequence[Served]) -> None:
+        self.models = sorted(models, key=lambda served: (served.name, version_key(served.version)))
+
+    def find(self, model: str = "", source_language: str = "", target_language: str = "") -> Served:
+        """Return the one model that is meant; where only versions differ, the newest.
+
+        `model` is "name", "name@version" or empty. Raises ModelNotFoundError and InvalidRequestError, which list what
+        there is.
+        """
+        matching = self._named(model) if model else self.models
+        matching = _with_language(matching, "source", source_language)
+        matching = _with_language(matching, "target", target_language)
+        names = sorted({served.name for served in matching})
+        if not names:
+            raise ModelNotFoundError(f"no model translates {source_language} into {target_language}; {self._held()}")
+        if len(names) > 1:
+            raise InvalidRequestError("model", f"several would do, name one: {', '.join(names)}")
+        return matching[-1]
+
+    def _named(self, model: str) -> list[Served]:
+        name, at, version = model.partition("@")
+        matching = [served for served in self.models if served.name == name and (not at or served.version == version)]
+        if not matching:
+            raise ModelNotFoundError(f"there is no model {_shown(model)}; {self._held()}")
+        return matching
+
+    def _held(self) -> str:
+        return "this server holds " + ", ".join(f"{served.name}@{served.version}" for served in self.models)
+
+
+def _with_language(models: list[Served], side: str, code: str) -> list[Served]:
+    """Keep the models with this language on this side; codes are compared without case. Empty: all."""
+    if not code:
+        return models
+    languages = [served.manifest.model.source_language if side == "source" else served.manifest.model.target_language
+                 for served in models]  # fmt: skip
+    if code.lower() not in {language.lower() for language in languages}:
+        supported = ", ".join(sorted(set(languages)))
+        raise InvalidRequestError(f"{side}_language_code", f"{_shown(code)} is not supported here; use {supported}")
+    return [served for served, language in zip(models, languages, strict=True) if language.lower() == code.lower()]
+
+
+def _shown(text: str) -> str:
+    """Quote what a client sent, cut to a length that fits into a message."""
+    return repr(text if len(text) <= 40 else text[:40] + "…")

@@ -1,0 +1,245 @@
+"""All metrics, by name, in one place. Labels come from closed sets; times are in seconds."""
+
+import bisect
+import importlib.metadata
+import itertools
+import platform
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from service.errors import InvalidRequestError, ModelNotFoundError, OverloadedError, ServiceError, UnavailableError
+from service.request import FinishReason, Output, StepReport
+
+SECONDS = (
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1,
+    0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+"""Bounds of the time histograms: fine below 300 ms, where translation lives."""
+ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
+OTHER_MODEL = "other"
+"""Label of requests for a model that is not here: clients cannot make labels up."""
+REJECTIONS = (InvalidRequestError, ModelNotFoundError, OverloadedError, UnavailableError)
+
+
+class Distribution:
+    """Counts per bucket of a histogram. One thread adds; another may read, and misses at most what is being added."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float, times: int = 1) -> None:
+        """Count a value, as often as it was seen."""
+        self.counts[bisect.bisect_left(self.bounds, value)] += times
+        self.total += value * times
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return (upper bound, number of values up to it), the last bound being infinite."""
+        labels = [*(str(bound) for bound in self.bounds), "+Inf"]
+        return list(zip(labels, itertools.accumulate(map(float, self.counts)), strict=True))
+
+
+class ModelMetrics:
+    """What one engine tells about its model; a StepObserver. `pending` counts the texts in the engine."""
+
+    def __init__(self, pending: Callable[[], int]) -> None:
+        self._pending = pending
+        self._running = 0
+        self.source_tokens = 0
+        self.target_tokens = 0
+        self.finished = dict.fromkeys(FinishReason, 0)
+        self.queue_time = Distribution(SECONDS)
+        self.encode = Distribution(SECONDS)
+        self.step = Distribution(SECONDS)
+        self.first_token = Distribution(SECONDS)
+        self.inter_token = Distribution(SECONDS)
+        self.decode = Distribution(SECONDS)
+        self.rows = Distribution(ROWS)
+
+    @property
+    def running(self) -> int:
+        """Texts that were running after the last step and are still there."""
+        return min(self._running, self._pending())
+
+    @property
+    def waiting(self) -> int:
+        """Texts that are there and not running."""
+        return max(0, self._pending() - self._running)
+
+    def observe_step(self, report: StepReport) -> None:
+        """Take note of one step; rows that did not just join have waited this whole step for their token."""
+        self._running = report.running
+        self.source_tokens += report.source_tokens
+        self.target_tokens += report.rows
+        if report.joined:
+            self.encode.add(report.encode)
+        if report.rows:
+            self.step.add(report.step)
+            self.rows.add(report.rows)
+        if (continued := report.rows - report.joined) > 0:
+            self.inter_token.add(report.encode + report.step + report.host, continued)
+
+    def observe_outputs(self, outputs: list[Output]) -> None:
+        """Take note of the requests that ended."""
+        for output in outputs:
+            if output.finish_reason is None:
+                continue
+            self.finished[output.finish_reason] += 1
+            timing = output.timing
+            self.queue_time.add(timing.queue)
+            if timing.first_token:
+                self.first_token.add(timing.first_token)
+                self.decode.add(timing.decode)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLabels:
+    """What dragoman_model_info tells about a model."""
+
+    model: str
+    version: str
+    family: str
+    provider: str
+    precision: str
+
+
+class MethodMetrics:
+    """The counters of one gRPC method."""
+
+    def __init__(self, started: Counter, handled: Counter, handling: Histogram, labels: tuple[str, str, str]) -> None:
+        self._started = started.labels(*labels)
+        self._handling = handling.labels(*labels)
+        self._handled_family = handled
+        self._labels = labels
+        self._handled: dict[str, Counter] = {}
+
+    def start(self) -> None:
+        """Count a call that came in."""
+        self._started.inc()
+
+    def finish(self, code: str, seconds: float) -> None:
+        """Count a call that ended with this gRPC code."""
+        if (counter := self._handled.get(code)) is None:
+            counter = self._handled[code] = self._handled_family.labels(*self._labels, code)
+        counter.inc()
+        self._handling.observe(seconds)
+
+
+class Metrics(Collector):
+    """The registry of one server."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self._models: list[tuple[str, ModelMetrics]] = []
+        labels = ["grpc_type", "grpc_service", "grpc_method"]
+        self._started = Counter("grpc_server_started", "RPCs started.", labels, registry=registry)
+        self._handled = Counter("grpc_server_handled", "RPCs ended.", [*labels, "grpc_code"], registry=registry)
+        self._handling = Histogram(
+            "grpc_server_handling_seconds", "Time of RPCs in the server.", labels, buckets=SECONDS, registry=registry
+        )
+        self._rejected = Counter(
+            "dragoman_requests_rejected", "Requests refused before decoding.", ["model", "reason"], registry=registry
+        )
+        self._info = Gauge(
+            "dragoman_model_info", "Models held.", [*ModelLabels.__dataclass_fields__], registry=registry
+        )
+        self._load = Gauge("dragoman_model_load_seconds", "Time to load a model.", ["model"], registry=registry)
+
+    @classmethod
+    def create(cls) -> "Metrics":
+        """Return the metrics of a new server, those of its process and build among them."""
+        metrics = cls(CollectorRegistry())
+        ProcessCollector(registry=metrics.registry)
+        build = Gauge("dragoman_build_info", "This build.", ["version", "python"], registry=metrics.registry)
+        build.labels(version(), platform.python_version()).set(1)
+        for error in REJECTIONS:
+            metrics._rejected.labels(OTHER_MODEL, error.reason)
+        metrics.registry.register(metrics)
+        return metrics
+
+    def add_model(self, labels: ModelLabels, load_seconds: float, pending: Callable[[], int]) -> ModelMetrics:
+        """Show a model from now on; return the observer of its engine. `pending` counts the texts in the engine."""
+        self._info.labels(labels.model, labels.version, labels.family, labels.provider, labels.precision).set(1)
+        self._load.labels(labels.model).set(load_seconds)
+        for error in REJECTIONS:
+            self._rejected.labels(labels.model, error.reason)
+        observer = ModelMetrics(pending)
+        self._models.append((labels.model, observer))
+        return observer
+
+    def method(self, service: str, name: str, kind: str = "unary") -> MethodMetrics:
+        """Return the counters of one gRPC method."""
+        return MethodMetrics(self._started, self._handled, self._handling, (kind, service, name))
+
+    def reject(self, model: str, error: ServiceError) -> None:
+        """Count a request that was refused before decoding; other errors are counted where they end."""
+        if isinstance(error, REJECTIONS):
+            self._rejected.labels(model or OTHER_MODEL, error.reason).inc()
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the families of all models; versions of one model are told apart by dragoman_model_info alone."""
+        yield self._gauge("dragoman_requests_waiting", "Texts waiting for a row.", lambda model: model.waiting)
+        yield self._gauge("dragoman_requests_running", "Texts in the batch.", lambda model: model.running)
+        yield self._counter("dragoman_source_tokens", "Source tokens.", lambda model: model.source_tokens)
+        yield self._counter("dragoman_target_tokens", "Target tokens.", lambda model: model.target_tokens)
+        finished = CounterMetricFamily("dragoman_requests_finished", "Texts ended.", labels=["model", "finish_reason"])
+        for reason in FinishReason:
+            for name, value in self._sums(lambda model, reason=reason: model.finished[reason]).items():  # type: ignore[misc]
+                finished.add_metric([name, reason.value], value)
+        yield finished
+        yield self._histogram("dragoman_queue_time_seconds", "Submission to encoding.", lambda model: model.queue_time)
+        yield self._histogram("dragoman_encode_seconds", "One run of the encoder.", lambda model: model.encode)
+        yield self._histogram("dragoman_step_seconds", "One decoder step of all rows.", lambda model: model.step)
+        yield self._histogram(
+            "dragoman_time_to_first_token_seconds", "Submission to the first token.", lambda model: model.first_token
+        )
+        yield self._histogram(
+            "dragoman_inter_token_latency_seconds", "Between two tokens of a text.", lambda model: model.inter_token
+        )
+        yield self._histogram("dragoman_decode_seconds", "Encoding to the last token.", lambda model: model.decode)
+        yield self._histogram("dragoman_batch_rows", "Rows of a decoder step.", lambda model: model.rows)
+
+    def _sums(self, value: Callable[[ModelMetrics], int]) -> dict[str, int]:
+        sums: dict[str, int] = {}
+        for name, model in self._models:
+            sums[name] = sums.get(name, 0) + value(model)
+        return sums
+
+    def _gauge(self, name: str, text: str, value: Callable[[ModelMetrics], int]) -> Metric:
+        family = GaugeMetricFamily(name, text, labels=["model"])
+        for model, number in self._sums(value).items():
+            family.add_metric([model], number)
+        return family
+
+    def _counter(self, name: str, text: str, value: Callable[[ModelMetrics], int]) -> Metric:
+        family = CounterMetricFamily(name, text, labels=["model"])
+        for model, number in self._sums(value).items():
+            family.add_metric([model], number)
+        return family
+
+    def _histogram(self, name: str, text: str, pick: Callable[[ModelMetrics], Distribution]) -> Metric:
+        family = HistogramMetricFamily(name, text, labels=["model"])
+        merged: dict[str, Distribution] = {}
+        for model, observer in self._models:
+            part = pick(observer)
+            whole = merged.setdefault(model, Distribution(part.bounds))
+            whole.counts = [a + b for a, b in zip(whole.counts, part.counts, strict=True)]
+            whole.total += part.total
+        for model, whole in merged.items():
+            family.add_metric([model], whole.buckets(), whole.total)
+        return family
+
+
+def version() -> str:
+    """Return the installed version of this package."""
+    try:
+        return importlib.metadata.version("dragoman")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,35 @@
+"""The model repository: a folder `<model>/<version>/` of bundles."""
+
+import os
+from pathlib import Path
+
+from service.bundle import FILE_NAME, MANIFEST
+from service.errors import StartupError
+
+
+def find_bundles(repository: Path) -> list[Path]:
+    """Return the folders of all bundles, sorted by model, then by version; raise StartupError where there is none."""
+    advice = "give --model-repository a folder that holds <model>/<version>/bundle.json"
+    try:
+        versions = [version for model in _folders(repository) for version in _folders(model)]
+        found = [folder for folder in versions if (folder / MANIFEST).is_file()]
+    except FileNotFoundError as error:
+        raise StartupError(f"{repository} does not exist; {advice}") from error
+    except NotADirectoryError as error:
+        raise StartupError(f"{repository} is no folder; {advice}") from error
+    except OSError as error:
+        message = f"{error.filename or repository} cannot be read ({error.strerror}); let this user read and enter it"
+        raise StartupError(message) from error
+    if not found:
+        raise StartupError(f"{repository} holds no bundle; {advice}")
+    return sorted(found, key=lambda folder: (folder.parent.name, version_key(folder.name)))
+
+
+def version_key(version: str) -> tuple[int, int, str]:
+    """Order versions: names first, then numbers, the highest number last."""
+    return (1, int(version), version) if version.isdecimal() else (0, 0, version)
+
+
+def _folders(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return [folder / entry.name for entry in entries if entry.is_dir() and FILE_NAME.fullmatch(entry.name)]

@@ -1,0 +1,1 @@
+"""The border: protobuf and gRPC on one side, the domain on the other."""
