@@ -1,0 +1,122 @@
+# One definition of every command, for people, hooks and CI. `make` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= 2.13.0
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+BASE := $(VENV)/.base
+DEV := $(VENV)/.dev
+PROTO := protos/dragoman/v1/translation.proto
+STUBS := translation_pb2.py translation_pb2.pyi translation_pb2_grpc.py translation_pb2_grpc.pyi
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help serve test check bench coverage fmt proto lock clean format-check lint types imports api stubs
+
+help: ## List the targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+serve: $(BASE) ## Set up what is missing and serve the embedded model on 127.0.0.1:50051
+	@$(BIN)/dragoman serve $(ARGS)
+
+test: $(DEV) ## Set up what is missing and run the whole suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: format-check lint types imports api stubs ## Format, lint, types, import rules, proto, generated files, budgets
+	@$(BIN)/python -m pytest --quiet tests/test_architecture.py
+
+bench: $(DEV) ## Run the benchmarks
+	@$(BIN)/python -m tests.benchmark $(ARGS)
+
+coverage: $(DEV) ## Run the suite and show which lines and branches of service it missed
+	@$(BIN)/python -m pytest --cov $(ARGS)
+
+fmt: $(DEV) ## Format, and fix what can be fixed
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+proto: $(DEV) ## Write the generated stubs
+	@$(call generate,protos)
+
+lock: $(BIN)/python ## Resolve all dependencies anew into constraints.txt
+	@mkdir -p build
+	@$(PIP) --dry-run --ignore-installed --report build/lock.json '.[export,dev]' torch==$(TORCH)
+	@$(BIN)/python -c "$$LOCK" >build/constraints.txt
+	@mv build/constraints.txt constraints.txt
+
+clean: ## Remove everything that make wrote, the environment too
+	rm -rf $(VENV) build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf *.egg-info
+
+# The parts of check.
+
+format-check: $(DEV)
+	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted: run make fmt." >&2; exit 1; }
+
+lint: $(DEV)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/codespell
+
+types: $(DEV)
+	@$(BIN)/mypy
+
+imports: $(DEV)
+	@$(BIN)/lint-imports
+
+# A change of the proto is compared with the branch main; once it is there, with the proto before it.
+api: $(DEV)
+	@$(BIN)/buf lint
+	@base=$$(git rev-parse --quiet --verify origin/main || git rev-parse --quiet --verify main || true); \
+	if [ -z "$$base" ] || git diff --quiet "$$base" -- $(PROTO); then \
+		base=$$(git log --max-count=1 --skip=1 --format=%H -- $(PROTO)); \
+	fi; \
+	if [ -z "$$base" ] || ! git cat-file -e "$$base:$(PROTO)" 2>/dev/null; then \
+		echo "buf breaking: no earlier proto to compare with"; exit 0; \
+	fi; \
+	before=$$(mktemp -d) && trap 'rm -rf "$$before"' EXIT && \
+	git archive "$$base" protos | tar -x -C "$$before" && $(BIN)/buf breaking protos --against "$$before/protos"
+
+stubs: $(DEV)
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call generate,"$$fresh") && \
+	for stub in $(STUBS); do \
+		cmp "protos/dragoman/v1/$$stub" "$$fresh/dragoman/v1/$$stub" || \
+			{ echo "Generated files differ from the proto: run make proto and commit them." >&2; exit 1; }; \
+	done
+
+define generate
+$(BIN)/python -m grpc_tools.protoc -I protos --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) \
+	--mypy_grpc_out=quiet:$(1) --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc $(PROTO)
+endef
+
+# The set-up. The base set serves; the rest goes into the same environment when it is asked for.
+
+$(BIN)/python:
+	@$(PYTHON) -m venv $(VENV)
+
+$(BASE): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing what serving needs into $(VENV) ..."
+	@$(PIP) -c constraints.txt -e .
+	@touch $@
+
+# torch goes first and alone: a CPU build that pip is pointed at (--find-links, --extra-index-url) is then taken.
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing what tests and tools need into $(VENV) ..."
+	@$(PIP) -c constraints.txt torch
+	@$(PIP) -c constraints.txt -e '.[export,dev]'
+	@touch $(BASE) $@
+
+# One line per package: versions without their local part, ONNX Runtime under both of its names, and no CUDA wheels,
+# whose versions the builds of torch and ONNX Runtime dictate.
+define LOCK
+import json
+installed = json.load(open("build/lock.json"))["install"]
+packages = {p["metadata"]["name"].lower(): p["metadata"]["version"].partition("+")[0] for p in installed}
+del packages["dragoman"]
+packages["onnxruntime"] = packages["onnxruntime-gpu"]
+print("# Written by make lock.")
+for name, version in sorted(packages.items()):
+    print(f"{name}=={version}")
+endef
+export LOCK

@@ -1,0 +1,1 @@
+"""The public API of Dragoman, generated from the protos beside this file."""
