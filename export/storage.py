@@ -8,8 +8,8 @@ SMALLEST_ELEMENTS = 4096
 """Smaller tensors are left as they are: a Cast costs more than it saves."""
 
 
-def halve(model: onnx.ModelProto) -> None:
-    """Store every large float32 initializer whose values are all float16 numbers as float16 plus Cast.
+def halve(model: onnx.ModelProto, *, exactly: bool = True) -> None:
+    """Store every large float32 initializer as float16 plus Cast; if `exactly`, only those that it does not change.
 
     ONNX Runtime folds the Cast when it loads the graph, so a step computes with the same float32 weights as before.
     """
@@ -21,7 +21,7 @@ def halve(model: onnx.ModelProto) -> None:
         values = numpy_helper.to_array(tensor)
         with np.errstate(over="ignore"):
             half = values.astype(np.float16)
-        if np.array_equal(half.astype(np.float32), values):
+        if np.isfinite(half).all() and not (exactly and np.any(half.astype(np.float32) != values)):
             stored = f"{tensor.name}.float16"
             casts.append(helper.make_node("Cast", [stored], [tensor.name], to=TensorProto.FLOAT))
             tensor.CopyFrom(numpy_helper.from_array(half, stored))

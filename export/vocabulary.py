@@ -1,11 +1,30 @@
 """SentencePiece subwords: trained here, read by the service from the bundle."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import sentencepiece as spm
 
 PAD_ID, UNKNOWN_ID, START_ID, END_ID = 0, 1, 2, 3
+FIRST_WORD_ID = END_ID + 1
+
+
+class Vocabularies(NamedTuple):
+    """The two sides of a model."""
+
+    source: spm.SentencePieceProcessor
+    target: spm.SentencePieceProcessor
+
+    def source_ids(self, text: str) -> list[int]:
+        """Encode a source text, with its end symbol."""
+        ids: list[int] = self.source.encode(text, add_eos=True)
+        return ids
+
+    def target_text(self, ids: Sequence[int]) -> str:
+        """Decode target ids without start and end symbol."""
+        text: str = self.target.decode(list(ids))
+        return text
 
 
 def train(texts: Iterable[str], size: int, model: Path) -> None:
@@ -19,7 +38,15 @@ def train(texts: Iterable[str], size: int, model: Path) -> None:
 
 
 def load(model: Path) -> spm.SentencePieceProcessor:
-    """Load a model file."""
+    """Load a model file; raise ValueError that names it."""
     processor = spm.SentencePieceProcessor()
-    processor.load(str(model))
+    try:
+        processor.load(str(model))
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{model} is missing or is no SentencePiece model; a checkpoint needs it") from error
     return processor
+
+
+def load_both(source: Path, target: Path) -> Vocabularies:
+    """Load the two model files of a checkpoint."""
+    return Vocabularies(load(source), load(target))

@@ -30,9 +30,7 @@ def score(hypotheses: Sequence[str], references: Sequence[str]) -> Quality:
 
 def translate(model: AttentionRnn, sources: Sequence[str], folder: Path) -> list[str]:
     """Translate texts greedily with a checkpoint's model and vocabularies."""
-    source = vocabulary.load(folder / checkpoint.SOURCE_VOCABULARY)
-    target = vocabulary.load(folder / checkpoint.TARGET_VOCABULARY)
-    outputs = decoding.greedy_sorted(
-        model, source.encode(list(sources), add_eos=True), vocabulary.START_ID, vocabulary.END_ID
-    )
-    return [target.decode(output.target_ids) for output in outputs]
+    vocabularies = checkpoint.load_vocabularies(folder)
+    sources_ids = [vocabularies.source_ids(source) for source in sources]
+    outputs = decoding.greedy_sorted(model, sources_ids, vocabulary.START_ID, vocabulary.END_ID)
+    return [vocabularies.target_text(output.target_ids) for output in outputs]

@@ -1,0 +1,104 @@
+"""`dragoman-export bundle` and `dragoman-export verify`: from a checkpoint to a proved bundle, and the proof alone."""
+
+import argparse
+import itertools
+from pathlib import Path
+
+from export import bundle_writer, checkpoint
+from export.bundle_writer import Order
+from export.graphs import DEFAULT_OPSET
+from export.quantize import OPSETS
+from export.training.corpus import read_tsv
+from export.verify import verify
+from service import bundle
+from service.bundle import Manifest, ModelCard, Parity
+from service.engine.session import OnnxModel
+
+PARITY_SENTENCES = 500
+
+
+def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `bundle`."""
+    parser.add_argument("checkpoint", type=Path, help="folder with the weights, config.json, source.spm, target.spm")
+    parser.add_argument("repository", type=Path, help="model repository; the bundle becomes <name>/<version> in it")
+    parser.add_argument("--name", required=True, help="name of the model, such as ko-en")
+    parser.add_argument("--version", default="1", help="version of the model (default: %(default)s)")
+    parser.add_argument("--source-language", required=True, metavar="CODE", help="BCP-47 code, such as ko")
+    parser.add_argument("--target-language", required=True, metavar="CODE", help="BCP-47 code, such as en")
+    parser.add_argument("--license", required=True, metavar="SPDX", help="licence of the weights")
+    parser.add_argument("--data", default="", metavar="LINE", help="what it was trained on, in one line")
+    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32")
+    parser.add_argument("--opset", type=int, choices=OPSETS, default=DEFAULT_OPSET, metavar=f"{OPSETS[0]}-{OPSETS[-1]}")
+    parser.add_argument("--corpus-file", type=Path, required=True, metavar="TSV",
+                        help="source<TAB>reference lines: real sentences to compare with PyTorch")  # fmt: skip
+    parser.add_argument("--count", type=int, default=PARITY_SENTENCES, help="how many of them (default: %(default)s)")
+    parser.add_argument("--test-set", type=Path, action="append", default=[], metavar="TSV",
+                        help="measure chrF and BLEU on it; may be given again")  # fmt: skip
+    parser.add_argument("--force", action="store_true", help="replace a bundle of the same name and version")
+
+
+def run_bundle(arguments: argparse.Namespace) -> int:
+    """Make a bundle, write it and print what was measured."""
+    folder = bundle_writer.target_folder(arguments.repository, arguments.name, arguments.version)
+    if folder.exists() and not arguments.force:
+        raise ValueError(f"{folder} exists; choose another --version, or --force to replace it")
+    card = ModelCard(
+        name=arguments.name, family=checkpoint.FAMILY, source_language=arguments.source_language,
+        target_language=arguments.target_language, license=arguments.license, precision=arguments.precision,
+        data=arguments.data,
+    )  # fmt: skip
+    tests = tuple((path.name, list(read_tsv(path))) for path in arguments.test_set)
+    pairs = _read_pairs(arguments.corpus_file, arguments.count)
+    made = bundle_writer.make(arguments.checkpoint, Order(card, arguments.version, arguments.opset, pairs, tests))
+    folder = bundle_writer.write(made, arguments.repository, replace=arguments.force)
+    _print_parity(made.manifest.parity)
+    for quality in made.manifest.quality:
+        print(f"{quality.test_set}: chrF {quality.chrf:.2f}, BLEU {quality.bleu:.2f}")
+    size = sum(map(len, made.contents.values()))
+    print(f"{folder}: {size / 2**20:.1f} MiB, {made.manifest.model.precision}")
+    return 0
+
+
+def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `verify`."""
+    parser.add_argument("bundle", type=Path, help="folder <model>/<version> of a bundle")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="the checkpoint that it was made from")
+    parser.add_argument("--sentences", type=Path, required=True, metavar="TSV", help="source<TAB>reference lines")
+    parser.add_argument("--count", type=int, default=PARITY_SENTENCES, help="how many of them (default: %(default)s)")
+
+
+def run_verify(arguments: argparse.Namespace) -> int:
+    """Prove a bundle that was written before, and print what was measured."""
+    loaded = bundle.load(arguments.bundle)
+    model = checkpoint.load(arguments.checkpoint)
+    vocabularies = checkpoint.load_vocabularies(arguments.checkpoint)
+    check_origin(loaded.manifest, arguments.checkpoint)
+    pairs = _read_pairs(arguments.sentences, arguments.count)
+    _print_parity(verify(OnnxModel.load(loaded, "cpu"), model, vocabularies, pairs))
+    return 0
+
+
+def check_origin(manifest: Manifest, folder: Path) -> None:
+    """Raise ValueError where the bundle was made from other weights or other vocabularies."""
+    hashes = {checkpoint.weights_file(folder): manifest.provenance.checkpoint_sha256}
+    for name in (checkpoint.SOURCE_VOCABULARY, checkpoint.TARGET_VOCABULARY):
+        hashes[folder / name] = manifest.files.get(name, "")
+    for path, expected in hashes.items():
+        if bundle_writer.sha256(path.read_bytes()) != expected:
+            raise ValueError(f"the bundle was not made from {path}: its sha256 differs; give the right checkpoint")
+
+
+def _read_pairs(path: Path, count: int) -> list[tuple[str, str]]:
+    pairs = list(itertools.islice(read_tsv(path), count))
+    if len(pairs) < count:
+        raise ValueError(f"{path} has {len(pairs)} line(s), fewer than the {count} to compare; set --count or give more")
+    return pairs
+
+
+def _print_parity(parity: Parity) -> None:
+    print(f"largest differences over {len(parity.shapes)} shapes: memory and state {parity.max_memory_difference:.2e}, "
+          f"log-probabilities {parity.max_log_prob_difference:.2e}, "
+          f"attention {parity.max_attention_difference:.2e}")  # fmt: skip
+    print(f"{parity.identical_sentences} of {parity.sentences} sentences translated as in PyTorch")
+    for line in parity.differences:
+        print(f"  {line}")

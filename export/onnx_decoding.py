@@ -1,0 +1,29 @@
+"""Greedy decoding of a bundle through ONNX Runtime, without the engine: what the bundle itself says."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from export.decoding import GreedyOutput, GreedyRows, in_sorted_batches, pad_sources
+from service.engine.session import OnnxModel
+
+
+def greedy(model: OnnxModel, sources: Sequence[Sequence[int]]) -> list[GreedyOutput]:
+    """Decode one batch to its end."""
+    special = model.manifest.tokenizer
+    ids, lengths = pad_sources(sources, special.pad_id)
+    encoded = model.encode(ids.numpy(), lengths.numpy())
+    carried = encoded.memory | encoded.state
+    tokens = np.full(len(sources), special.start_id, np.int64)
+    rows = GreedyRows(sources, special.end_id, model.manifest.decoding)
+    while not rows.finished:
+        stepped = model.step(tokens, carried, 2, attention=False)
+        carried |= stepped.state
+        tokens = stepped.ids[:, 0].copy()
+        rows.append(tokens.tolist(), (stepped.log_probs[:, 0] - stepped.log_probs[:, 1]).tolist())
+    return rows.outputs
+
+
+def greedy_sorted(model: OnnxModel, sources: Sequence[Sequence[int]], rows: int = 64) -> list[GreedyOutput]:
+    """Decode any number of sentences; results in the order of the sources."""
+    return in_sorted_batches(lambda batch: greedy(model, batch), sources, rows)

@@ -1,0 +1,195 @@
+"""The proof that a bundle computes what its PyTorch model computes: every tensor of every step, then whole sentences."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from export import decoding, onnx_decoding
+from export.decoding import GreedyOutput
+from export.models.attention_rnn import AttentionRnn
+from export.training.evaluate import score
+from export.vocabulary import FIRST_WORD_ID, Vocabularies
+from service.bundle import Parity, Precision
+from service.engine.session import OnnxModel
+
+Array = NDArray[Any]
+
+ROWS, LONGEST_SOURCES, STEPS, CANDIDATES = (1, 3, 17), (1, 9, 40), 12, 8
+DIFFERENCES_LISTED = 20
+
+
+class ParityError(ValueError):
+    """The bundle does not do what its model does; the message names the tensor, the step and the difference."""
+
+
+class Tolerance(NamedTuple):
+    """The largest absolute differences that pass, and what must hold of whole sentences."""
+
+    memory: float
+    log_prob: float
+    mean_log_prob: float
+    attention: float
+    identical_share: float
+    chrf: float
+    """Difference of corpus chrF against the references, in points."""
+
+
+TOLERANCES: dict[Precision, Tolerance] = {
+    "fp32": Tolerance(1e-4, 1e-4, 1e-4, 1e-4, identical_share=0.995, chrf=0.1),
+    # int8 changes what a word costs, and now and then a near tie; what counts is that quality stays.
+    "int8": Tolerance(0.05, 1.0, 0.1, 0.25, identical_share=0.0, chrf=0.3),
+}
+
+
+class Difference(NamedTuple):
+    """One tensor of one step, in both; `step` is None for the encoder's."""
+
+    tensor: str
+    step: int | None
+    largest: float
+    mean: float
+
+
+class Sentences(NamedTuple):
+    """What both made of real sentences."""
+
+    count: int
+    differences: tuple[str, ...]
+    chrf: float
+    """Of the PyTorch model's translations."""
+    chrf_difference: float
+
+
+def verify(
+    onnx_model: OnnxModel, model: AttentionRnn, vocabularies: Vocabularies, pairs: Sequence[tuple[str, str]]
+) -> Parity:
+    """Compare tensors, then the translations of `pairs` of source and reference; raise ParityError."""
+    tolerance = TOLERANCES[onnx_model.manifest.model.precision]
+    found: list[Difference] = []
+    shapes = tuple(itertools.product(ROWS, LONGEST_SOURCES))
+    for rows, longest in shapes:
+        differences = list(compare_batch(onnx_model, model, rows, longest))
+        check(differences, tolerance, f"{rows} row(s) of up to {longest} source token(s)")
+        found += differences
+    sentences = compare_sentences(onnx_model, model, vocabularies, pairs)
+    _check_sentences(sentences, tolerance)
+    return Parity(
+        shapes=shapes,
+        max_memory_difference=_largest(found, lambda name: name not in ("log_probs", "attention")),
+        max_log_prob_difference=_largest(found, "log_probs".__eq__),
+        max_attention_difference=_largest(found, "attention".__eq__),
+        sentences=sentences.count,
+        identical_sentences=sentences.count - len(sentences.differences),
+        differences=sentences.differences[:DIFFERENCES_LISTED],
+    )
+
+
+def mixed_sources(rows: int, longest: int, vocabulary_size: int) -> tuple[Tensor, Tensor]:
+    """Return random ids `[row, source]` and lengths `[row]` from `longest` down to 1, both int64."""
+    lengths = torch.linspace(longest, 1, rows).long()
+    random = torch.Generator().manual_seed(1000 * rows + longest)
+    ids = torch.randint(FIRST_WORD_ID, vocabulary_size, (rows, longest), generator=random)
+    return ids * (torch.arange(longest) < lengths.unsqueeze(1)), lengths
+
+
+@torch.inference_mode()
+def compare_batch(onnx_model: OnnxModel, model: AttentionRnn, rows: int, longest: int) -> Iterator[Difference]:
+    """Compare the encoder, then step after step; both are fed the PyTorch model's choices, each its own state."""
+    manifest = onnx_model.manifest
+    ids, lengths = mixed_sources(rows, longest, model.config.source_vocabulary_size)
+    memory, state = model.encode(ids, lengths)
+    encoded = onnx_model.encode(ids.numpy(), lengths.numpy())
+    state_names = [pair.input for pair in manifest.state]
+    for name in manifest.memory:
+        yield _difference(name, None, encoded.memory[name], getattr(memory, name))
+    for name, tensor in zip(state_names, state, strict=True):
+        yield _difference(name, None, encoded.state[name], tensor)
+    tokens, carried = torch.full((rows,), manifest.tokenizer.start_id), encoded.memory | encoded.state
+    for step in range(STEPS):
+        decoded = model.decode(tokens.unsqueeze(1), state, memory)
+        state, log_probs = decoded.state, model.log_probs(decoded.features[:, 0])
+        stepped = onnx_model.step(tokens.numpy(), carried, CANDIDATES, attention=True)
+        carried |= stepped.state
+        # The candidates must cost what they cost in the model, and must be the best ones.
+        yield _difference("log_probs", step, stepped.log_probs, log_probs.gather(1, torch.from_numpy(stepped.ids)))
+        yield _difference("log_probs", step, stepped.log_probs, log_probs.topk(CANDIDATES).values)
+        if stepped.attention is not None and decoded.attention is not None:
+            yield _difference("attention", step, stepped.attention, decoded.attention[:, 0])
+        tokens = log_probs.argmax(dim=-1)
+
+
+def check(differences: Sequence[Difference], tolerance: Tolerance, where: str) -> None:
+    """Raise ParityError for the first tensor that differs by more than the tolerance."""
+    for difference in differences:
+        limit = {"log_probs": tolerance.log_prob, "attention": tolerance.attention}
+        allowed = limit.get(difference.tensor, tolerance.memory)
+        # Not "larger than": a NaN must fail too.
+        if not difference.largest <= allowed:
+            step = "the encoder" if difference.step is None else f"decoder step {difference.step}"
+            raise ParityError(f"{difference.tensor} of {step}, {where}, differs from PyTorch by "
+                              f"{difference.largest:.3g}; at most {allowed:g} passes")  # fmt: skip
+    means = [difference.mean for difference in differences if difference.tensor == "log_probs"]
+    if not np.mean(means) <= tolerance.mean_log_prob:
+        raise ParityError(f"log_probs of all steps, {where}, differ from PyTorch by {np.mean(means):.3g} in the mean; "
+                          f"at most {tolerance.mean_log_prob:g} passes")  # fmt: skip
+
+
+def compare_sentences(
+    onnx_model: OnnxModel, model: AttentionRnn, vocabularies: Vocabularies, pairs: Sequence[tuple[str, str]]
+) -> Sentences:
+    """Translate the sources of `pairs` greedily with both and compare strings."""
+    special, limits = onnx_model.manifest.tokenizer, onnx_model.manifest.decoding
+    encoded = [(vocabularies.source_ids(text), text, reference) for text, reference in pairs]
+    kept = [item for item in encoded if len(item[0]) <= limits.max_source_tokens]
+    if not kept:
+        raise ParityError("there is no sentence to compare; give a file with source<TAB>reference lines")
+    sources, texts, references = [list(column) for column in zip(*kept, strict=True)]
+    expected = decoding.greedy_sorted(model, sources, special.start_id, special.end_id)
+    actual = onnx_decoding.greedy_sorted(onnx_model, sources)
+    wanted = [vocabularies.target_text(output.target_ids) for output in expected]
+    found = [vocabularies.target_text(output.target_ids) for output in actual]
+    differences = tuple(
+        _describe(text, *outputs)
+        for text, want, got, *outputs in zip(texts, wanted, found, expected, actual, strict=True)
+        if want != got
+    )
+    chrf = score(wanted, references).chrf
+    return Sentences(len(texts), differences, chrf, abs(score(found, references).chrf - chrf))
+
+
+def _check_sentences(sentences: Sentences, tolerance: Tolerance) -> None:
+    identical = 1 - len(sentences.differences) / sentences.count
+    if identical < tolerance.identical_share:
+        listed = "\n  ".join(sentences.differences[:DIFFERENCES_LISTED])
+        raise ParityError(f"only {identical:.2%} of {sentences.count} sentences are translated as in PyTorch; "
+                          f"{tolerance.identical_share:.2%} must be:\n  {listed}")  # fmt: skip
+    if sentences.chrf_difference > tolerance.chrf:
+        raise ParityError(f"chrF of {sentences.count} sentences differs from PyTorch's {sentences.chrf:.2f} by "
+                          f"{sentences.chrf_difference:.2f}; at most {tolerance.chrf:g} passes")  # fmt: skip
+
+
+def _describe(text: str, expected: GreedyOutput, actual: GreedyOutput) -> str:
+    pairs = zip(expected.target_ids, actual.target_ids, strict=False)
+    first = next((at for at, (want, got) in enumerate(pairs) if want != got), None)
+    if first is None:
+        first = min(len(expected.target_ids), len(actual.target_ids))
+    margin = expected.margins[min(first, len(expected.margins) - 1)]
+    return f"margin {margin:.2e} at target token {first}: {text}"
+
+
+def _difference(name: str, step: int | None, actual: Array, expected: Tensor) -> Difference:
+    want = expected.numpy()
+    if actual.shape != want.shape:
+        where = "the encoder" if step is None else f"decoder step {step}"
+        raise ParityError(f"{name} of {where} has shape {list(actual.shape)}; PyTorch has {list(want.shape)}")
+    gaps = np.abs(actual.astype(np.float64) - want.astype(np.float64))
+    return Difference(name, step, float(gaps.max()), float(gaps.mean()))
+
+
+def _largest(differences: Sequence[Difference], chosen: Callable[[str], bool]) -> float:
+    return max((difference.largest for difference in differences if chosen(difference.tensor)), default=0.0)
