@@ -91,7 +91,9 @@ def check_origin(manifest: Manifest, folder: Path) -> None:
 def _read_pairs(path: Path, count: int) -> list[tuple[str, str]]:
     pairs = list(itertools.islice(read_tsv(path), count))
     if len(pairs) < count:
-        raise ValueError(f"{path} has {len(pairs)} line(s), fewer than the {count} to compare; set --count or give more")
+        raise ValueError(
+            f"{path} has {len(pairs)} line(s), fewer than the {count} to compare; set --count or give more"
+        )
     return pairs
 
 

@@ -1,10 +1,11 @@
 """From a checkpoint to a bundle: assembled in memory, proved, measured, and only then written, all or nothing."""
 
+import contextlib
 import dataclasses
 import hashlib
 import tempfile
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
@@ -24,7 +25,7 @@ from service.bundle import Bundle, Manifest, ModelCard, Provenance, Quality, Sta
 from service.engine.session import OnnxModel
 
 ENCODER, DECODER_STEP = "encoder.onnx", "decoder_step.onnx"
-TOOLS = ("torch", "onnx", "onnxruntime", "sentencepiece", "sacrebleu")
+TOOLS = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "sentencepiece", "sacrebleu")
 UNMEASURED = bundle.Parity((), 0.0, 0.0, 0.0, 0, 0, ())
 
 Pairs = Sequence[tuple[str, str]]
@@ -86,7 +87,7 @@ def describe(traced: graphs.Graphs, order: Order, checkpoint_hash: str, contents
     return Manifest(
         format=bundle.FORMAT,
         model=order.card,
-        provenance=Provenance(checkpoint_hash, order.opset, {tool: version(tool) for tool in TOOLS}),
+        provenance=Provenance(checkpoint_hash, order.opset, tool_versions()),
         tokenizer=Tokenizer(
             "sentencepiece", checkpoint.SOURCE_VOCABULARY, checkpoint.TARGET_VOCABULARY,
             vocabulary.PAD_ID, vocabulary.UNKNOWN_ID, vocabulary.START_ID, vocabulary.END_ID, (vocabulary.END_ID,),
@@ -137,6 +138,15 @@ def write(made: Bundle, repository: Path, *, replace: bool) -> Path:
             folder.rename(Path(partial) / "replaced")
         fresh.rename(folder)
     return folder
+
+
+def tool_versions() -> dict[str, str]:
+    """Return the versions of the tools that made the bundle; ONNX Runtime goes by one of two names."""
+    versions = {}
+    for tool in TOOLS:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[tool] = version(tool)
+    return versions
 
 
 def sha256(data: bytes) -> str:

@@ -7,8 +7,9 @@ Both are rewritten for inference before they are traced; the weights are the mod
 - Step: the recurrent cells become matrix products, and the words are chosen inside the graph.
 """
 
-import io
+import tempfile
 import warnings
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import onnx
@@ -121,7 +122,7 @@ class StepGraph(nn.Module):
         if self.model.config.input_feeding:
             state += (features.unsqueeze(1),)
         log_probs = torch.log_softmax(self.model.output(features), dim=-1)
-        best = torch.topk(log_probs, cast(int, k), dim=-1)
+        best = torch.topk(log_probs, cast("int", k), dim=-1)
         return best.values, best.indices, *state, *attention
 
     def _attend(self, hidden: Tensor, memory: dict[str, Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -164,22 +165,21 @@ def axes_of(name: str, tensor: Tensor) -> tuple[Axis, ...]:
 def _export(module: nn.Module, inputs: dict[str, Tensor], writes: tuple[str, ...], opset: int
             ) -> tuple[onnx.ModelProto, dict[str, Tensor]]:  # fmt: skip
     """Trace one module; return its graph and what it made of the inputs."""
-    buffer = io.BytesIO()
     module.eval()
     with torch.no_grad():
         outputs = dict(zip(writes, module(*inputs.values()), strict=True))
     axes = {name: axes_of(name, tensor) for name, tensor in (inputs | outputs).items()}
     dynamic = {name: {at: axis for at, axis in enumerate(named) if isinstance(axis, str)}
                for name, named in axes.items()}  # fmt: skip
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         # The exporter in use is deprecated, and tracing warns of values that become constants; parity is proved
         # at other shapes than the traced ones, so that a constant that should have been none is found.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module, tuple(inputs.values()), buffer, dynamo=False, opset_version=opset,
+            module, tuple(inputs.values()), Path(folder) / "graph.onnx", dynamo=False, opset_version=opset,
             input_names=list(inputs), output_names=list(writes), dynamic_axes=dynamic,
         )  # fmt: skip
-    model = onnx.load_from_string(buffer.getvalue())
+        model = onnx.load(Path(folder) / "graph.onnx")
     name_axes((*model.graph.input, *model.graph.output), axes)
     onnx.checker.check_model(model)
     return model, outputs

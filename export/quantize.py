@@ -10,6 +10,7 @@ ONNX operators want float weights. They are stored as float16, which costs 1.5 M
 weight instead of 0.4 %.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from export.storage import SMALLEST_ELEMENTS, halve
 Float32 = NDArray[np.float32]
 
 OPSETS = range(18, 21)
-"""Opsets that bundles can be made in: ReduceMax reads its axes from a tensor since 18, and tracing knows none after 20."""
+"""Opsets to make bundles in: ReduceMax reads its axes from a tensor since 18, and the tracer knows none after 20."""
 LARGEST = 127
 ZERO_POINT = 128
 SMALLEST_PEAK = 1e-12
@@ -77,8 +78,8 @@ class _Rewriter:
         """Whether a tensor is a constant float matrix that is large enough to be worth it."""
         tensor = self._weights.get(name)
         return (
-            tensor is not None and tensor.data_type == TensorProto.FLOAT and len(tensor.dims) == 2  # noqa: PLR2004
-            and np.prod(tensor.dims) >= SMALLEST_ELEMENTS
+            tensor is not None and tensor.data_type == TensorProto.FLOAT and len(tensor.dims) == 2
+            and math.prod(tensor.dims) >= SMALLEST_ELEMENTS
         )  # fmt: skip
 
     def embedding(self, node: NodeProto) -> Iterator[NodeProto]:
@@ -104,7 +105,7 @@ class _Rewriter:
         yield helper.make_node("MatMulInteger", [f"{out}.uint8", f"{weight.rows}.columns", zero], [f"{out}.int32"])
         yield helper.make_node("Cast", [f"{out}.int32"], [f"{out}.sums"], to=TensorProto.FLOAT)
         yield helper.make_node("Mul", [f"{out}.sums", f"{out}.scale"], [f"{out}.by_row"])
-        biased = len(node.input) > 2  # noqa: PLR2004
+        biased = len(node.input) > 2
         product = f"{out}.product" if biased else out
         yield helper.make_node("Mul", [f"{out}.by_row", weight.scales], [product])
         if biased:

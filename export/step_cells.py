@@ -23,15 +23,13 @@ class StackStep(nn.Module):
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """Advance all layers; return the last one's hidden state `[row, hidden]` and the next state."""
         layers = self.rnn.num_layers
-        before = [part.split(1, dim=1) if layers > 1 else (part,) for part in state]
+        before = [torch.split(part, 1, dim=1) if layers > 1 else (part,) for part in state]
         after: list[State] = []
         for layer in range(layers):
             own = tuple(part[layer].squeeze(1) for part in before)
             after.append(self.cell(layer, inputs, own))
             inputs = after[-1][0]
-        stacked = (torch.stack(parts, dim=1) if layers > 1 else parts[0].unsqueeze(1) for parts in zip(*after, strict=True))
-        following = tuple(stacked)
-        return inputs, following
+        return inputs, tuple(_stack(parts) for parts in zip(*after, strict=True))
 
     def _weights(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ends = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -47,7 +45,7 @@ class LstmStep(StackStep):
         hidden, cell = state
         ih, hh, bias_ih, bias_hh = self._weights(layer)
         gates = functional.linear(torch.cat((inputs, hidden), dim=-1), torch.cat((ih, hh), dim=1), bias_ih + bias_hh)
-        enter, forget, value, leave = gates.split(self.rnn.hidden_size, dim=-1)
+        enter, forget, value, leave = torch.split(gates, self.rnn.hidden_size, dim=-1)
         cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(value)
         return torch.sigmoid(leave) * torch.tanh(cell), cell
 
@@ -59,11 +57,16 @@ class GruStep(StackStep):
         """Advance one layer."""
         (hidden,) = state
         ih, hh, bias_ih, bias_hh = self._weights(layer)
-        read = functional.linear(inputs, ih, bias_ih).split(self.rnn.hidden_size, dim=-1)
-        kept = functional.linear(hidden, hh, bias_hh).split(self.rnn.hidden_size, dim=-1)
+        read = torch.split(functional.linear(inputs, ih, bias_ih), self.rnn.hidden_size, dim=-1)
+        kept = torch.split(functional.linear(hidden, hh, bias_hh), self.rnn.hidden_size, dim=-1)
         reset, update = torch.sigmoid(read[0] + kept[0]), torch.sigmoid(read[1] + kept[1])
         candidate = torch.tanh(read[2] + reset * kept[2])
         return ((1 - update) * candidate + update * hidden,)
+
+
+def _stack(parts: State) -> Tensor:
+    """Put one tensor `[row, hidden]` per layer into `[row, layers, hidden]`; for one layer, without a copy."""
+    return torch.stack(parts, dim=1) if len(parts) > 1 else parts[0].unsqueeze(1)
 
 
 CELL_STEPS: dict[str, Callable[[nn.RNNBase], StackStep]] = {"lstm": LstmStep, "gru": GruStep}

@@ -1,4 +1,4 @@
-"""The proof that a bundle computes what its PyTorch model computes: every tensor of every step, then whole sentences."""
+"""The proof that a bundle computes what its PyTorch model does: every tensor of every step, then sentences."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -58,7 +58,7 @@ class Difference(NamedTuple):
 class Sentences(NamedTuple):
     """What both made of real sentences."""
 
-    count: int
+    total: int
     differences: tuple[str, ...]
     chrf: float
     """Of the PyTorch model's translations."""
@@ -83,8 +83,8 @@ def verify(
         max_memory_difference=_largest(found, lambda name: name not in ("log_probs", "attention")),
         max_log_prob_difference=_largest(found, "log_probs".__eq__),
         max_attention_difference=_largest(found, "attention".__eq__),
-        sentences=sentences.count,
-        identical_sentences=sentences.count - len(sentences.differences),
+        sentences=sentences.total,
+        identical_sentences=sentences.total - len(sentences.differences),
         differences=sentences.differences[:DIFFERENCES_LISTED],
     )
 
@@ -163,13 +163,13 @@ def compare_sentences(
 
 
 def _check_sentences(sentences: Sentences, tolerance: Tolerance) -> None:
-    identical = 1 - len(sentences.differences) / sentences.count
+    identical = 1 - len(sentences.differences) / sentences.total
     if identical < tolerance.identical_share:
         listed = "\n  ".join(sentences.differences[:DIFFERENCES_LISTED])
-        raise ParityError(f"only {identical:.2%} of {sentences.count} sentences are translated as in PyTorch; "
+        raise ParityError(f"only {identical:.2%} of {sentences.total} sentences are translated as in PyTorch; "
                           f"{tolerance.identical_share:.2%} must be:\n  {listed}")  # fmt: skip
     if sentences.chrf_difference > tolerance.chrf:
-        raise ParityError(f"chrF of {sentences.count} sentences differs from PyTorch's {sentences.chrf:.2f} by "
+        raise ParityError(f"chrF of {sentences.total} sentences differs from PyTorch's {sentences.chrf:.2f} by "
                           f"{sentences.chrf_difference:.2f}; at most {tolerance.chrf:g} passes")  # fmt: skip
 
 

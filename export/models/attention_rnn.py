@@ -1,4 +1,4 @@
-"""The `attention-rnn` family: a bidirectional RNN encoder whose hidden states are all kept, and an attention decoder."""
+"""The `attention-rnn` family: a bidirectional RNN encoder, all its hidden states kept, and an attention decoder."""
 
 import dataclasses
 from typing import Literal, NamedTuple
@@ -39,7 +39,7 @@ class AttentionRnnConfig:
         if too_small := [name for name, value in sizes.items() if not isinstance(value, int) or value < 1]:
             raise ValueError(f"{', '.join(too_small)} must be a whole number of at least 1")
         if self.hidden_size % 2:
-            raise ValueError(f"hidden_size is {self.hidden_size}; it must be even: each encoder direction gets one half")
+            raise ValueError(f"hidden_size is {self.hidden_size}; it must be even: half for each encoder direction")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
 

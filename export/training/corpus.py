@@ -29,7 +29,7 @@ def read_tsv(path: Path) -> Iterator[tuple[str, str]]:
     with open_text(path) as lines:
         for number, line in enumerate(lines, start=1):
             fields = line.rstrip("\n").split("\t")
-            if len(fields) < 2 or not fields[0] or not fields[1]:
+            if not all(fields[:2]) or len(fields) == 1:
                 raise ValueError(f"{path}:{number}: expected source<TAB>target, got {len(fields)} field(s)")
             yield fields[0], fields[1]
 

@@ -94,7 +94,7 @@ class Trainer:
         self._model.train()
         self._optimizer.zero_grad(set_to_none=True)
         loss = self._loss(batch)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._recipe.clip_norm)
         self._optimizer.step()
         self._update += 1
