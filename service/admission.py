@@ -1,4 +1,4 @@
-"""Admission: whether a request may enter, decided at once. Belongs to the event loop; nothing in here waits for a lock."""
+"""Admission: whether a request may enter, decided at once. Belongs to the event loop."""
 
 import asyncio
 import time

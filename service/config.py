@@ -122,7 +122,7 @@ def _hints() -> dict[str, Any]:
     return typing.get_type_hints(Settings, include_extras=True)
 
 
-def _convert(source: str, text: str, hint: object) -> Any:
+def _convert(source: str, text: str, hint: object) -> Any:  # noqa: ANN401  the hint says what it is, at run time
     try:
         return msgspec.convert(text, hint, strict=False, dec_hook=lambda kind, value: kind(value))
     except msgspec.ValidationError as error:

@@ -1,4 +1,4 @@
-"""What every call goes through: request id, errors, metrics, one line in the log. It is on the hot path: keep it cheap."""
+"""What every call goes through: request id, errors, metrics, one line in the log. Hot: keep it cheap."""
 
 import asyncio
 import dataclasses
@@ -71,14 +71,14 @@ class Border:
             code = "OK"
             try:
                 if isinstance(request, DecodeError):
-                    raise InvalidRequestError("request", f"is no {asked.__name__}; its strings must be valid UTF-8")  # noqa: TRY301
+                    raise InvalidRequestError("request", f"is no {asked.__name__}; its strings must be valid UTF-8")
                 answer = await behaviour(request, call)
                 context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
             except asyncio.CancelledError:
                 late = call.deadline is not None and self._clock() >= call.deadline
                 code = "DEADLINE_EXCEEDED" if late else "CANCELLED"
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  told to the client, whatever it is
                 told = self._told(error, call)
                 code = told.code.name
                 await self._abort(context, told, call)
@@ -92,9 +92,7 @@ class Border:
             except DecodeError as error:  # told to the client as its own fault, once the call has a context
                 return error
 
-        return grpc.unary_unary_rpc_method_handler(
-            handle, request_deserializer=parse, response_serializer=_serialize
-        )
+        return grpc.unary_unary_rpc_method_handler(handle, request_deserializer=parse, response_serializer=_serialize)
 
     def _call(self, context: Context, now: float) -> Call:
         remaining = cast("float | None", context.time_remaining())  # None: no deadline; the stubs know only float

@@ -1,0 +1,186 @@
+"""`dragoman`: serve, translate, models. Modules that a command alone needs are imported by that command."""
+
+import argparse
+import itertools
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from service import config, terminal
+from service.bundle import read_manifest
+from service.errors import StartupError
+from service.repository import find_bundles
+
+if TYPE_CHECKING:
+    from service.rpc.client import Translated
+
+USAGE_ERROR = 2
+LINES_PER_REQUEST = 64
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(USAGE_ERROR, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+class Version(argparse.Action):
+    """Prints the version, which is looked up only now."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """Print and exit."""
+        from service.metrics import version  # noqa: PLC0415
+
+        parser.exit(0, f"dragoman {version()}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status."""
+    given = _parser().parse_args(arguments)
+    try:
+        status: int = given.run(given)
+    except config.SettingError as error:
+        return _complain(error, USAGE_ERROR)
+    except StartupError as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter fails to flush at exit
+        return 1
+    return status
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="dragoman", description="Serves encoder-decoder attention models over gRPC.")
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+
+    serve = commands.add_parser("serve", help="serve the models of a repository")
+    for option in config.options():
+        serve.add_argument(option.flag, dest=option.name, metavar="VALUE", help=option.help.replace("%", "%%"))
+    serve.set_defaults(run=_serve)
+
+    translate = commands.add_parser("translate", help="translate texts, or the lines of standard input")
+    translate.add_argument("texts", nargs="*", metavar="TEXT")
+    translate.add_argument("--source", default="", metavar="CODE", help="language of the texts, such as ko")
+    translate.add_argument("--target", default="", metavar="CODE", help="language to translate into, such as en")
+    translate.add_argument("--model", default="", help="such as ko-en or ko-en@1")
+    translate.add_argument("--beam-size", type=int, metavar="N", help="rows of the beam; 1 is greedy")
+    shape = translate.add_mutually_exclusive_group()
+    shape.add_argument("--attention", action="store_true", help="show which source token each target token attended to")
+    shape.add_argument("--json", action="store_true", help="print all that the server says, one line per text")
+    translate.set_defaults(run=_translate)
+
+    models = commands.add_parser("models", help="list the models of a server, or of a repository")
+    models.add_argument("--model-repository", type=Path, metavar="DIR", help="list this folder instead of a server")
+    models.set_defaults(run=_models)
+    for client in (translate, models):
+        client.add_argument("--server", default=config.client_server(), metavar="HOST:PORT", help="[DRAGOMAN_SERVER]")
+        client.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="for one call")
+    return parser
+
+
+def _complain(error: Exception, status: int) -> int:
+    print(f"dragoman: {error}", file=sys.stderr)
+    return status
+
+
+def _serve(given: argparse.Namespace) -> int:
+    settings = config.read_settings(vars(given))
+    from service import server  # noqa: PLC0415
+
+    program = sys.argv[0] if Path(sys.argv[0]).name == "dragoman" else "dragoman"
+
+    def announce(ready: server.Ready) -> None:
+        where = "" if ready.address == config.DEFAULT_SERVER else f"--server {ready.address} "
+        print(f"Serving {', '.join(ready.models)} on {ready.address}, metrics on {ready.metrics_url}")
+        print(f'Try: {program} translate {where}"파일을 열 수 없습니다"', flush=True)
+
+    return server.run(settings, announce)
+
+
+def _translate(given: argparse.Namespace) -> int:
+    from service.rpc import client  # noqa: PLC0415
+
+    choice = client.Choice(given.model, given.source, given.target, given.beam_size, given.attention)
+    try:
+        with client.Client(given.server, given.timeout) as connection:
+            for texts in _batches(given.texts):
+                wanted = [text for text in texts if text.strip()]
+                found = iter(connection.translate(wanted, choice) if wanted else ())
+                for text in texts:
+                    _show(next(found) if text.strip() else None, as_json=given.json)
+    except client.ClientError as error:
+        return _complain(error, 1)
+    except UnicodeError:
+        return _complain(ValueError("the text is not valid UTF-8; convert it, as with iconv"), 1)
+    return 0
+
+
+def _batches(texts: list[str]) -> Iterator[list[str]]:
+    """Yield what to send in one request each; a person at the keyboard gets an answer for every line."""
+    lines: Iterable[str] = texts
+    size = LINES_PER_REQUEST
+    if not texts:
+        lines = (line.rstrip("\n") for line in sys.stdin)
+        if sys.stdin.isatty():
+            print("Type a line, get its translation; Ctrl-D ends.", file=sys.stderr)
+            size = 1
+    lines = iter(lines)
+    while batch := list(itertools.islice(lines, size)):
+        yield batch
+
+
+def _show(translated: "Translated | None", *, as_json: bool) -> None:
+    """Print one translation; an empty line for one that was not asked for, so that lines stay in step."""
+    if translated is None:
+        print(flush=True)
+    elif as_json:
+        print(translated.json, flush=True)
+    else:
+        print(translated.text, flush=True)
+        if translated.picture is not None:
+            columns = shutil.get_terminal_size().columns
+            colour = sys.stdout.isatty() and config.colour_wanted()
+            print("", translated.picture.draw(columns, colour=colour), "", sep="\n")
+            print(*translated.picture.alignments(), "", sep="\n", flush=True)
+
+
+def _models(given: argparse.Namespace) -> int:
+    if given.model_repository is not None:
+        rows = [_described(folder) for folder in find_bundles(given.model_repository)]
+    else:
+        from service.rpc import client  # noqa: PLC0415
+
+        try:
+            with client.Client(given.server, given.timeout) as connection:
+                rows = connection.models()
+        except client.ClientError as error:
+            return _complain(error, 1)
+    print(terminal.table(terminal.MODEL_COLUMNS, [row.cells() for row in rows]))
+    return 0
+
+
+def _described(folder: Path) -> terminal.ModelRow:
+    manifest = read_manifest(folder)
+    card, parity = manifest.model, manifest.parity
+    return terminal.ModelRow(
+        name=folder.parent.name,
+        version=folder.name,
+        languages=(card.source_language, card.target_language),
+        family=card.family,
+        precision=card.precision,
+        provider="-",
+        identical=(parity.identical_sentences, parity.sentences),
+        quality=[(quality.test_set, quality.chrf, quality.bleu) for quality in manifest.quality],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
