@@ -93,8 +93,11 @@ class Engine:
 
     def _run(self) -> None:
         try:
-            while not self._stopping:
-                if not self.step():
+            while True:
+                busy = self.step()
+                if self._stopping:
+                    break
+                if not busy:
                     self._wake.wait()
                     self._wake.clear()
             self._fail_all(UnavailableError("the server is stopping; send the request to another one"))
