@@ -1,0 +1,106 @@
+"""The scheduler keeps order and bounds, and loses nobody."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.engine.scheduler import Limits, Scheduler
+from service.engine.sequence import Sequence
+from service.request import DecodingParams, Request
+from tests.fakes import FakePermit
+
+
+def sequence(name: str, tokens: int = 3, deadline: float | None = None) -> Sequence:
+    """Make a sequence of so many source tokens."""
+    return Sequence(Request(name, (4,) * tokens, DecodingParams(10), deadline), FakePermit(), submitted=0.0)
+
+
+def names(sequences: list[Sequence]) -> list[str]:
+    """Return the request ids."""
+    return [one.request.request_id for one in sequences]
+
+
+def test_sequences_join_in_order_of_arrival_while_rows_are_left() -> None:
+    """First come, first served, up to max_rows."""
+    scheduler = Scheduler(Limits(max_rows=2))
+    for name in "abc":
+        scheduler.add(sequence(name))
+    assert ["a", "b"] == names(scheduler.join())
+    assert [] == scheduler.join()
+    assert (1, 2) == (scheduler.waiting, scheduler.rows)
+
+
+def test_joining_is_bounded_by_padded_tokens() -> None:
+    """What is encoded between two steps is bounded, but one sequence always joins."""
+    scheduler = Scheduler(Limits(max_rows=9, max_join_tokens=12))
+    for name, tokens in (("a", 50), ("b", 4), ("c", 4), ("d", 7)):
+        scheduler.add(sequence(name, tokens))
+    assert ["a"] == names(scheduler.join())
+    assert ["b", "c"] == names(scheduler.join())
+    assert ["d"] == names(scheduler.join())
+
+
+def test_holes_are_filled_from_the_tail() -> None:
+    """Only as many rows move as leave, and the running list tells where each went."""
+    scheduler = Scheduler(Limits(max_rows=9))
+    for name in "abcdef":
+        scheduler.add(sequence(name))
+    scheduler.join()
+    assert [0, 5, 2, 4] == scheduler.leave([1, 3])
+    assert ["a", "f", "c", "e"] == names(scheduler.running)
+
+
+def test_deadlines_are_told_once_and_in_order() -> None:
+    """An expired id is returned when its time has come, and not again."""
+    scheduler = Scheduler(Limits())
+    scheduler.add(sequence("late", deadline=2.0))
+    scheduler.add(sequence("soon", deadline=1.0))
+    scheduler.add(sequence("never"))
+    assert [] == scheduler.expired(0.9)
+    assert ["soon", "late"] == scheduler.expired(2.0)
+    assert [] == scheduler.expired(3.0)
+
+
+def test_the_state_is_readable() -> None:
+    """The scheduler shows its lists by their sizes."""
+    scheduler = Scheduler(Limits(max_rows=1))
+    scheduler.add(sequence("a"))
+    scheduler.add(sequence("b"))
+    scheduler.join()
+    assert "<Scheduler waiting=1 running=1 rows=1>" == repr(scheduler)
+
+
+def test_a_sequence_that_never_fits_is_a_bug() -> None:
+    """A beam wider than the batch would wait for ever."""
+    with pytest.raises(ValueError, match="never fits"):
+        Scheduler(Limits(max_rows=0)).add(sequence("a"))
+
+
+@given(
+    st.lists(st.sampled_from(["add", "join", "leave", "withdraw"]), max_size=60),
+    st.randoms(use_true_random=False),
+)
+def test_nobody_is_lost_or_doubled(actions: list[str], random) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Over random actions, each sequence is in exactly one place and running rows stay within their bound."""
+    scheduler, inside, added = Scheduler(Limits(max_rows=3)), set(), 0
+    for action in actions:
+        if action == "add":
+            inside.add(str(added))
+            scheduler.add(sequence(str(added)))
+            added += 1
+        elif action == "join":
+            scheduler.join()
+        elif action == "leave" and scheduler.running:
+            before = names(scheduler.running)
+            leaving = random.sample(range(len(before)), random.randint(1, len(before)))
+            inside -= {before[index] for index in leaving}
+            kept = scheduler.leave(leaving)
+            assert [before[row] for row in kept] == names(scheduler.running)
+            assert all(row >= index for index, row in enumerate(kept))
+        elif action == "withdraw" and inside:
+            name = random.choice(sorted(inside))
+            if scheduler.withdraw(name):
+                inside.remove(name)
+        assert scheduler.rows == len(scheduler.running) <= 3
+        assert len(inside) == scheduler.waiting + len(scheduler.running)
+    assert inside == set(names(scheduler.clear()))
