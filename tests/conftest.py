@@ -1,0 +1,21 @@
+"""Skips what this machine cannot run."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+CUDA_DEVICE = Path("/dev/nvidiactl")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `torch` where torch is not installed, and tests marked `gpu` where there is no CUDA device."""
+    missing = []
+    if importlib.util.find_spec("torch") is None:
+        missing.append(("torch", "torch is not installed: pip install -e '.[export]'"))
+    if not CUDA_DEVICE.exists():
+        missing.append(("gpu", "there is no CUDA device"))
+    for item in items:
+        for marker, reason in missing:
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
