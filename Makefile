@@ -16,7 +16,7 @@ STUBS := translation_pb2.py translation_pb2.pyi translation_pb2_grpc.py translat
 .PHONY: help serve test check bench coverage fmt proto lock clean format-check lint types imports api stubs
 
 help: ## List the targets
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: $(BASE) ## Set up what is missing and serve the embedded model on 127.0.0.1:50051
 	@$(BIN)/dragoman serve $(ARGS)
