@@ -2,7 +2,7 @@
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,8 +115,7 @@ class Output:
     """Set where finish_reason is ERROR, DEADLINE or CANCELLED."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepReport:
+class StepReport(NamedTuple):
     """What one engine step did, for metrics; times in seconds."""
 
     joined: int

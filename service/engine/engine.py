@@ -23,7 +23,7 @@ from service.engine.batch import Batch
 from service.engine.scheduler import Limits, Scheduler
 from service.engine.search import GreedySearch, Search
 from service.engine.sequence import Sequence
-from service.engine.session import Model, Stepped
+from service.engine.session import Model
 from service.errors import DeadlineExceededError, EngineFailedError, OutOfMemoryError, ServiceError, UnavailableError
 from service.request import FinishReason, Output, Permit, Request, StepObserver, StepReport
 
@@ -55,7 +55,7 @@ class Engine:
         self._scheduler = Scheduler(limits)
         self._batch = Batch(model)
         tokenizer, decoding = model.manifest.tokenizer, model.manifest.decoding
-        self._search: Search = GreedySearch(tokenizer.end_id, limits.max_rows, decoding.max_target_tokens)
+        self._search: Search = GreedySearch(tokenizer.end_id, decoding.max_target_tokens)
         self._pad_id = tokenizer.pad_id
         self._inbox: collections.deque[Sequence | str | None] = collections.deque()
         self._wake = threading.Event()
@@ -64,7 +64,7 @@ class Engine:
         self._outputs: list[Output] = []
         self._step_number = 0
         self._joined: list[Sequence] = []
-        self._watched: list[tuple[int, Sequence]] = []
+        self._incremental: list[tuple[int, Sequence]] = []
         self._attention_wanted = False
 
     def start(self) -> None:
@@ -171,7 +171,7 @@ class Engine:
             sequence.encoded = now
             sequence.first_step = self._step_number
         self._joined = joining
-        self._watch()
+        self._note_wishes()
         return now - started
 
     def _advance(self) -> float:
@@ -191,19 +191,13 @@ class Engine:
         for sequence in self._joined:
             sequence.first_token = now
         self._joined = []
-        for index, sequence in self._watched:
-            self._report_progress(index, sequence, stepped, last=index in selection.finished)
+        for index, sequence in self._incremental:
+            token = self._search.last_token(index)
+            if token is not None and index not in selection.finished:  # the last token goes with the last Output
+                self._outputs.append(Output(sequence.request.request_id, token_ids=(token,)))
         if selection.finished:
             self._release(selection.finished, now)
         return now - started
-
-    def _report_progress(self, index: int, sequence: Sequence, stepped: Stepped, *, last: bool) -> None:
-        """Keep the attention, and deliver the token, of a sequence that asked for it; the last token goes with the end."""
-        if stepped.attention is not None and sequence.request.params.return_attention:
-            sequence.attention.append(stepped.attention[index, : sequence.source_length].copy())
-        token = self._search.last_token(index)
-        if sequence.request.incremental and token is not None and not last:
-            self._outputs.append(Output(sequence.request.request_id, token_ids=(token,)))
 
     def _release(self, finished: list[int], now: float) -> None:
         """Let those who have ended leave with their hypotheses."""
@@ -247,16 +241,13 @@ class Engine:
             self._batch.keep(kept)
         else:
             self._batch.clear()
-        self._watch()
+        self._note_wishes()
 
-    def _watch(self) -> None:
+    def _note_wishes(self) -> None:
         """Note which running sequences want to hear of every step, so that a step asks nobody else."""
-        self._watched = [
-            (index, sequence)
-            for index, sequence in enumerate(self._scheduler.running)
-            if sequence.request.incremental or sequence.request.params.return_attention
-        ]
-        self._attention_wanted = any(sequence.request.params.return_attention for _, sequence in self._watched)
+        running = self._scheduler.running
+        self._incremental = [(i, sequence) for i, sequence in enumerate(running) if sequence.request.incremental]
+        self._attention_wanted = any(sequence.request.params.return_attention for sequence in running)
 
     def _fail_all(self, error: ServiceError) -> None:
         """End everything: what runs, what waits, and what is still in the inbox."""

@@ -1,9 +1,9 @@
 """A request's mutable decoding state, from the inbox to its last Output."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from service.errors import ServiceError
-from service.request import FinishReason, Float32, Hypothesis, Output, Permit, Request, Timing
+from service.request import FinishReason, Hypothesis, Output, Permit, Request, Timing
 
 
 @dataclass(slots=True, eq=False)
@@ -20,8 +20,6 @@ class Sequence:
     first_step: int = 0
     """Number of the engine's step before its first one."""
     steps: int = 0
-    attention: list[Float32] = field(default_factory=list)
-    """One row of `[source]` weights per token, where the request asks for them."""
 
     @property
     def rows(self) -> int:
