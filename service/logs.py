@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import time
 from typing import TextIO
 
 import msgspec
@@ -37,13 +38,66 @@ class TextFormatter(logging.Formatter):
         return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
 
 
-def configure(log_format: str, level: str, stream: TextIO) -> None:
+class RequestLine(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """What the log says of one request: sizes and times, never text. Times in milliseconds."""
+
+    time: str = ""
+    level: str = ""
+    logger: str = ""
+    message: str = ""
+    request_id: str
+    method: str
+    code: str = ""
+    reason: str = ""
+    model: str = ""
+    texts: int = 0
+    source_tokens: int = 0
+    target_tokens: int = 0
+    steps: int = 0
+    queue_ms: float = 0.0
+    encode_ms: float = 0.0
+    decode_ms: float = 0.0
+    total_ms: float = 0.0
+
+
+class RequestLog:
+    """Writes the line of each request by itself: a log record costs several times what a line does."""
+
+    def __init__(self, stream: TextIO, *, text: bool, enabled: bool) -> None:
+        self._stream = stream
+        self._encode = _as_text if text else msgspec.json.Encoder().encode
+        self._enabled = enabled
+        self._second = (0, "")
+
+    def write(self, line: RequestLine) -> None:
+        """Write one line."""
+        if not self._enabled:
+            return
+        now = time.time()
+        second = int(now)
+        if second != self._second[0]:
+            self._second = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
+        line.time = f"{self._second[1]}.{int((now - second) * 1e3):03d}Z"
+        line.level, line.logger, line.message = "INFO", __name__, "request"
+        self._stream.write(self._encode(line).decode() + "\n")
+        self._stream.flush()
+
+
+def configure(log_format: str, level: str, stream: TextIO) -> RequestLog:
     """Send this service's logs from `level` on, and warnings of the libraries, to the stream."""
     text = log_format == "text" or (log_format == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if text else JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logging.getLogger("service").setLevel(level.upper())
+    service = logging.getLogger("service")
+    service.setLevel(level.upper())
+    return RequestLog(stream, text=text, enabled=service.isEnabledFor(logging.INFO))
+
+
+def _as_text(line: RequestLine) -> bytes:
+    fields = {name: getattr(line, name) for name in line.__struct_fields__[6:]}
+    shown = "".join(f" {name}={_shown(value)}" for name, value in fields.items() if value)
+    return f"{line.time[11:-1]} {line.level:<7} {line.method} request_id={line.request_id}{shown}".encode()
 
 
 def _time(record: logging.LogRecord) -> str:

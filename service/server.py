@@ -69,8 +69,8 @@ class Ready:
 
 def run(settings: Settings, announce: Callable[[Ready], None]) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status. Raises StartupError."""
-    logs.configure(settings.log_format, settings.log_level, sys.stderr)
-    asyncio.run(_serve(Server(settings, functools.partial(load_models, settings)), announce))
+    log = logs.configure(settings.log_format, settings.log_level, sys.stderr)
+    asyncio.run(_serve(Server(settings, functools.partial(load_models, settings), log), announce))
     return 0
 
 
@@ -82,8 +82,9 @@ def load_models(settings: Settings) -> list[Loaded]:
 class Server:
     """One process's server. Belongs to the event loop; `load` alone runs on a thread of its own."""
 
-    def __init__(self, settings: Settings, load: Callable[[], list[Loaded]]) -> None:
+    def __init__(self, settings: Settings, load: Callable[[], list[Loaded]], log: logs.RequestLog) -> None:
         self._settings = settings
+        self._log = log
         self._load = load
         self._metrics = Metrics.create()
         self._health = health.aio.HealthServicer()
@@ -110,7 +111,7 @@ class Server:
         return Ready(
             address=address,
             metrics_url=metrics_url,
-            models=[f"{served.name}@{served.version} on {served.provider}" for served in self._served],
+            models=[f"{served.name}@{served.version} ({served.provider})" for served in self._served],
         )
 
     async def drain(self) -> None:
@@ -183,7 +184,7 @@ class Server:
         settings = self._settings
         translator = Translator(self.admission, TextLimits(settings.max_texts_per_request, settings.max_text_bytes))
         servicer = TranslationServicer(Catalog(self._served), translator)
-        server.add_generic_rpc_handlers((servicer.handlers(Border(self._metrics)),))
+        server.add_generic_rpc_handlers((servicer.handlers(Border(self._metrics, self._log)),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
 

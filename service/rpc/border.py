@@ -1,19 +1,19 @@
 """What every call goes through: request id, errors, metrics, one line in the log. Hot: keep it cheap."""
 
 import asyncio
-import dataclasses
 import logging
 import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar, cast
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
 from service.errors import InvalidRequestError, ServiceError
-from service.logs import FIELDS
+from service.logs import FIELDS, RequestLine, RequestLog
 from service.metrics import MethodMetrics, Metrics
 from service.rpc.status import DETAILS_KEY, status_code, status_details
 
@@ -29,16 +29,14 @@ Answer = TypeVar("Answer", bound=Message)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-@dataclasses.dataclass(slots=True)
+@dataclass(slots=True)
 class Call:
-    """One call: who it is, when it must end, and what the log and the metrics will say of it."""
+    """One call: who it is, when it must end, and what the log will say of it."""
 
     request_id: str
     deadline: float | None
     """On the clock of time.monotonic, in seconds."""
-    model: str = ""
-    notes: dict[str, object] = dataclasses.field(default_factory=dict)
-    """Fields of the log line: sizes and times, never text."""
+    line: RequestLine
 
 
 class Border:
@@ -47,10 +45,12 @@ class Border:
     def __init__(
         self,
         metrics: Metrics,
+        log: RequestLog,
         clock: Callable[[], float] = time.monotonic,
         new_id: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self._metrics = metrics
+        self._log = log
         self._clock = clock
         self._new_id = new_id
 
@@ -67,7 +67,7 @@ class Border:
         async def handle(request: Asked | DecodeError, context: Context) -> Answer:
             started = self._clock()
             counters.start()
-            call = self._call(context, started)
+            call = self._call(name, context, started)
             code = "OK"
             try:
                 if isinstance(request, DecodeError):
@@ -83,7 +83,7 @@ class Border:
                 code = told.code.name
                 await self._abort(context, told, call)
             finally:
-                self._finish(counters, name, call, code, self._clock() - started)
+                self._finish(counters, call.line, code, self._clock() - started)
             return answer
 
         def parse(data: bytes) -> Asked | DecodeError:
@@ -94,31 +94,31 @@ class Border:
 
         return grpc.unary_unary_rpc_method_handler(handle, request_deserializer=parse, response_serializer=_serialize)
 
-    def _call(self, context: Context, now: float) -> Call:
+    def _call(self, name: str, context: Context, now: float) -> Call:
         remaining = cast("float | None", context.time_remaining())  # None: no deadline; the stubs know only float
         request_id = _given_id(context.invocation_metadata() or ()) or self._new_id()
-        return Call(request_id, None if remaining is None else now + remaining)
+        deadline = None if remaining is None else now + remaining
+        return Call(request_id, deadline, RequestLine(request_id=request_id, method=name))
 
     def _told(self, error: Exception, call: Call) -> ServiceError:
         """Return what the client is told; what nobody foresaw is our bug, and goes to the log with its traceback."""
         if isinstance(error, ServiceError):
-            call.notes["reason"] = error.reason
-            self._metrics.reject(call.model, error)
+            call.line.reason = error.reason
+            self._metrics.reject(call.line.model, error)
             return error
         logger.error("a bug ended a request", exc_info=error, extra={FIELDS: {"request_id": call.request_id}})
         return ServiceError(f"this is a bug in the server; report it with the request id {call.request_id}")
 
     async def _abort(self, context: Context, error: ServiceError, call: Call) -> NoReturn:
-        about = {"request_id": call.request_id} | ({"model": call.model} if call.model else {})
+        about = {"request_id": call.request_id} | ({"model": call.line.model} if call.line.model else {})
         trailing = ((DETAILS_KEY, status_details(error, about)), (REQUEST_ID, call.request_id))
         await context.abort(status_code(error), error.message, trailing)
         raise AssertionError("this is a bug: abort returned")
 
-    def _finish(self, counters: MethodMetrics, name: str, call: Call, code: str, seconds: float) -> None:
+    def _finish(self, counters: MethodMetrics, line: RequestLine, code: str, seconds: float) -> None:
         counters.finish(OTHER_SPELLING.get(code) or code.title().replace("_", ""), seconds)
-        if logger.isEnabledFor(logging.INFO):
-            fields = {"request_id": call.request_id, "method": name, "code": code, "model": call.model}
-            logger.info("request", extra={FIELDS: fields | call.notes | {"total_ms": round(seconds * 1e3, 3)}})
+        line.code, line.total_ms = code, round(seconds * 1e3, 3)
+        self._log.write(line)
 
 
 def _given_id(metadata: Iterable[Any]) -> str | None:

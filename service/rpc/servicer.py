@@ -20,19 +20,17 @@ class TranslationServicer:
 
     async def translate(self, request: pb.TranslateRequest, call: Call) -> pb.TranslateResponse:
         """Translate one or many texts."""
-        call.notes["texts"] = len(request.texts)
+        line = call.line
+        line.texts = len(request.texts)
         served = self._catalog.find(request.model, request.source_language_code, request.target_language_code)
-        call.model = served.name
+        line.model = served.name
         result = await self._translator.translate(served, convert.job(request, call))
         timing = result.timing
-        call.notes |= {
-            "source_tokens": result.source_tokens,
-            "target_tokens": result.target_tokens,
-            "queue_ms": round(timing.queue * 1e3, 3),
-            "encode_ms": round(timing.encode * 1e3, 3),
-            "decode_ms": round(timing.decode * 1e3, 3),
-            "steps": timing.steps,
-        }
+        line.source_tokens, line.target_tokens = result.source_tokens, result.target_tokens
+        line.queue_ms = round(timing.queue * 1e3, 3)
+        line.encode_ms = round(timing.encode * 1e3, 3)
+        line.decode_ms = round(timing.decode * 1e3, 3)
+        line.steps = timing.steps
         return convert.response(served, result)
 
     async def list_models(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:  # noqa: ARG002
@@ -42,7 +40,7 @@ class TranslationServicer:
     async def get_model(self, request: pb.GetModelRequest, call: Call) -> pb.GetModelResponse:
         """Describe one model."""
         served = self._catalog.find(request.model)
-        call.model = served.name
+        call.line.model = served.name
         return pb.GetModelResponse(model=convert.model(served))
 
     def handlers(self, border: Border) -> grpc.GenericRpcHandler:
