@@ -125,19 +125,29 @@ def write(made: Bundle, repository: Path, *, replace: bool) -> Path:
     folder = target_folder(repository, made.name, made.version)
     if folder.exists() and not replace:
         raise ValueError(f"{folder} exists; choose another --version, or --force to replace it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Hidden, so that a server that reads the repository meanwhile does not take it for a version.
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as partial:
-        fresh = Path(partial) / made.version
-        fresh.mkdir()
-        for name, data in made.contents.items():
-            (fresh / name).write_bytes(data)
-        (fresh / bundle.MANIFEST).write_text(made.manifest.to_json(), encoding="utf-8")
-        bundle.load(fresh)
-        if folder.exists():
-            folder.rename(Path(partial) / "replaced")
-        fresh.rename(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Hidden, so that a server that reads the repository meanwhile does not take it for a version.
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as partial:
+            _write_into(Path(partial), made, folder)
+    except OSError as error:
+        raise ValueError(
+            f"{folder} could not be written ({error.strerror}); check space and permissions, then try again"
+        ) from error
     return folder
+
+
+def _write_into(partial: Path, made: Bundle, folder: Path) -> None:
+    """Write beside the target, read it back, and only then give it its name."""
+    fresh = partial / made.version
+    fresh.mkdir()
+    for name, data in made.contents.items():
+        (fresh / name).write_bytes(data)
+    (fresh / bundle.MANIFEST).write_text(made.manifest.to_json(), encoding="utf-8")
+    bundle.load(fresh)
+    if folder.exists():
+        folder.rename(partial / "replaced")
+    fresh.rename(folder)
 
 
 def tool_versions() -> dict[str, str]:

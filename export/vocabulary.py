@@ -1,5 +1,6 @@
 """SentencePiece subwords: trained here, read by the service from the bundle."""
 
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -29,12 +30,16 @@ class Vocabularies(NamedTuple):
 
 def train(texts: Iterable[str], size: int, model: Path) -> None:
     """Train a unigram model with byte fallback (no text is ever unknown) and write it to `model`."""
-    with model.open("wb") as stream:
+    content = io.BytesIO()
+    try:
         spm.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts), model_writer=stream, vocab_size=size, model_type="unigram",
+            sentence_iterator=iter(texts), model_writer=content, vocab_size=size, model_type="unigram",
             byte_fallback=True, character_coverage=0.9995, num_threads=2, minloglevel=2,
             pad_id=PAD_ID, unk_id=UNKNOWN_ID, bos_id=START_ID, eos_id=END_ID,
         )  # fmt: skip
+    except RuntimeError as error:
+        raise ValueError(f"no vocabulary of {size} subwords can be made of this corpus: {error}") from error
+    model.write_bytes(content.getvalue())
 
 
 def load(model: Path) -> spm.SentencePieceProcessor:

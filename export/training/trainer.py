@@ -58,12 +58,11 @@ class Trainer:
     def run(self) -> float:
         """Train to the end of the budget, or until dev stops getting better; return the best chrF."""
         self._resume()
-        torch.manual_seed(self._recipe.seed + self._update)
         progress = Progress(self._recipe.updates, self._update)
         saved = time.monotonic()
-        for batch in self._stream():
-            if self._update >= self._recipe.updates or self._stale >= self._recipe.patience:
-                break
+        batches = self._stream()
+        while self._update < self._recipe.updates and self._stale < self._recipe.patience:
+            batch = next(batches)
             loss = self._train_on(batch)
             progress.advance(loss, int((batch.labels != vocabulary.PAD_ID).sum()), self._learning_rate)
             if self._update % self._recipe.evaluate_every == 0 or self._update == self._recipe.updates:
@@ -91,6 +90,8 @@ class Trainer:
         batch = Batch(*(part.to(self._device) for part in batch))
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate
+        # Dropout of an update depends on its number alone, so that a resumed run repeats an uninterrupted one.
+        torch.manual_seed(self._recipe.seed + self._update)
         self._model.train()
         self._optimizer.zero_grad(set_to_none=True)
         loss = self._loss(batch)
