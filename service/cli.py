@@ -36,7 +36,8 @@ class Version(argparse.Action):
         """Print and exit."""
         from service.metrics import version  # noqa: PLC0415
 
-        parser.exit(0, f"dragoman {version()}\n")
+        print(f"dragoman {version()}")
+        parser.exit(0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

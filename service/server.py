@@ -67,16 +67,18 @@ class Ready:
     models: list[str]
 
 
-def run(settings: Settings, announce: Callable[[Ready], None]) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit status. Raises StartupError."""
-    log = logs.configure(settings.log_format, settings.log_level, sys.stderr)
-    asyncio.run(_serve(Server(settings, functools.partial(load_models, settings), log), announce))
-    return 0
-
-
 def load_models(settings: Settings) -> list[Loaded]:
     """Load every bundle of the repository; raises StartupError."""
     return [_load(folder, settings) for folder in find_bundles(settings.model_repository)]
+
+
+def run(
+    settings: Settings, announce: Callable[[Ready], None], load: Callable[[Settings], list[Loaded]] = load_models
+) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit status. Raises StartupError."""
+    log = logs.configure(settings.log_format, settings.log_level, sys.stderr)
+    asyncio.run(_serve(Server(settings, functools.partial(load, settings), log), announce))
+    return 0
 
 
 class Server:

@@ -68,12 +68,13 @@ class Border:
             started = self._clock()
             counters.start()
             call = self._call(name, context, started)
-            code = "OK"
+            code, told = "OK", None
             try:
                 if isinstance(request, DecodeError):
                     raise InvalidRequestError("request", f"is no {asked.__name__}; its strings must be valid UTF-8")
                 answer = await behaviour(request, call)
                 context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
+                return answer
             except asyncio.CancelledError:
                 late = call.deadline is not None and self._clock() >= call.deadline
                 code = "DEADLINE_EXCEEDED" if late else "CANCELLED"
@@ -81,10 +82,9 @@ class Border:
             except Exception as error:  # noqa: BLE001  told to the client, whatever it is
                 told = self._told(error, call)
                 code = told.code.name
-                await self._abort(context, told, call)
             finally:
                 self._finish(counters, call.line, code, self._clock() - started)
-            return answer
+            return await self._abort(context, told, call)
 
         def parse(data: bytes) -> Asked | DecodeError:
             try:

@@ -98,7 +98,7 @@ class Client:
             raise ClientError(self._explain(error)) from error
 
     def _explain(self, error: Any) -> str:  # noqa: ANN401  grpc gives its errors their methods at run time
-        code, details = error.code(), read_details(error.trailing_metadata() or ())
+        code, details = error.code(), read_details(error.trailing_metadata())
         if code is grpc.StatusCode.UNAVAILABLE and not details.reason:
             return f"no server answers at {self._server}; start one with `dragoman serve`, or name one with --server"
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:

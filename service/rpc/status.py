@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
-from google.protobuf.any_pb2 import Any
+from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
@@ -46,9 +47,9 @@ class Details:
     retry_after: float | None = None
 
 
-def read_details(trailing_metadata: Iterable[tuple[str, str | bytes]]) -> Details:
-    """Find the details in a call's trailing metadata."""
-    value = dict(trailing_metadata).get(DETAILS_KEY)
+def read_details(trailing_metadata: Iterable[Any] | None) -> Details:
+    """Find the details in a call's trailing metadata, pairs of a key and a value."""
+    value = dict(trailing_metadata or ()).get(DETAILS_KEY)
     if not isinstance(value, bytes):
         return Details()
     info, bad, retry = ErrorInfo(), BadRequest(), RetryInfo()
@@ -74,6 +75,6 @@ def duration(seconds: float) -> Duration:
 
 
 def _pack(status: Status, message: ErrorInfo | BadRequest | RetryInfo) -> None:
-    detail = Any()
+    detail = any_pb2.Any()
     detail.Pack(message)
     status.details.append(detail)

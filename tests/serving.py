@@ -1,0 +1,168 @@
+"""A whole server around the fake model: in this process for most tests, in one of its own for signals."""
+
+import asyncio
+import functools
+import io
+import json
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+import grpc
+import msgspec
+import sentencepiece as spm
+from grpc_health.v1 import health_pb2
+
+from dragoman.v1 import translation_pb2 as pb
+from dragoman.v1 import translation_pb2_grpc
+from service import config, logs, server
+from service.engine.session import Model
+from service.errors import StartupError
+from service.tokenizer import Tokenizer
+from tests.fakes import END_ID, PAD_ID, START_ID, UNKNOWN_ID, ReversingModel
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyz 가나다라마바사 카페에서"
+
+
+@functools.cache
+def character_model() -> bytes:
+    """Return a SentencePiece model whose pieces are single characters: "abc" is three tokens."""
+    written = io.BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter([ALPHABET] * 4), model_writer=written, model_type="char", vocab_size=200,
+        hard_vocab_limit=False, character_coverage=1.0, add_dummy_prefix=False, minloglevel=2,
+        pad_id=PAD_ID, unk_id=UNKNOWN_ID, bos_id=START_ID, eos_id=END_ID,
+    )  # fmt: skip
+    return written.getvalue()
+
+
+def tokenizer(suffix: tuple[int, ...] = ()) -> Tokenizer:
+    """Return a tokenizer of single characters, on both sides."""
+    processor = spm.SentencePieceProcessor()
+    processor.LoadFromSerializedProto(character_model())
+    return Tokenizer(processor, processor, suffix, UNKNOWN_ID)
+
+
+def reversing(on_step: Callable[[int], None] = lambda rows: None, **limits: int) -> ReversingModel:
+    """Return a model that turns "abc" into "cba": no end symbol stands behind its sources."""
+    model = ReversingModel(on_step, **limits)
+    bare = msgspec.structs.replace(model.manifest.tokenizer, source_suffix=())
+    model.manifest = msgspec.structs.replace(model.manifest, tokenizer=bare)
+    return model
+
+
+def loaded(model: Model, name: str = "toy", version: str = "1") -> server.Loaded:
+    """Return the model as if it had been read from a repository."""
+    return server.Loaded(name, version, "cpu", model, tokenizer(), 0.25)
+
+
+class Gate:
+    """Lets a model's steps through while it is open, and counts them."""
+
+    def __init__(self, *, opened: bool = False) -> None:
+        self._open = threading.Event()
+        self.steps = 0
+        if opened:
+            self.open()
+
+    def __call__(self, rows: int) -> None:
+        """Hold a step of so many rows until the gate is open."""
+        self.steps += 1
+        if not self._open.wait(20.0):
+            raise TimeoutError("a test left the gate closed")
+
+    def open(self) -> None:
+        """Let all steps through."""
+        self._open.set()
+
+
+class LiveServer:
+    """A server on a thread of its own, on free ports, and a client's ways to reach it."""
+
+    def __init__(self, models: Sequence[server.Loaded], **settings: Any) -> None:
+        self.log = io.StringIO()
+        log = logs.configure("json", "info", self.log)
+        self.server = server.Server(config.Settings(port=0, metrics_port=0, **settings), lambda: list(models), log)
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="server")
+
+    def __enter__(self) -> "LiveServer":
+        """Start it and connect."""
+        self._thread.start()
+        self.ready = self.run(self.server.start())
+        self.channel = grpc.insecure_channel(self.ready.address)
+        self.stub = translation_pb2_grpc.TranslationServiceStub(self.channel)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop it."""
+        self.channel.close()
+        self.run(self.server.stop())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+    def run(self, work: Any) -> Any:
+        """Run a coroutine on the server's loop and return its result."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(20.0)
+
+    def translate(self, *texts: str, **fields: Any) -> list[str]:
+        """Return the best translations."""
+        response = self.stub.Translate(pb.TranslateRequest(texts=texts, **fields), timeout=20.0)
+        return [translation.hypotheses[0].text for translation in response.translations]
+
+    def health(self, service: str = "") -> str:
+        """Return the health of a service by name."""
+        check: grpc.UnaryUnaryMultiCallable[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]
+        check = self.channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        answer = check(health_pb2.HealthCheckRequest(service=service), timeout=20.0)
+        return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+    def metrics(self) -> dict[str, float]:
+        """Return every sample of /metrics by its name and labels."""
+        with urllib.request.urlopen(self.ready.metrics_url, timeout=20.0) as page:  # noqa: S310
+            lines = page.read().decode().splitlines()
+        samples = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, value in samples}
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """Return the log."""
+        return [json.loads(line) for line in self.log.getvalue().splitlines()]
+
+
+def wait_until(holds: Callable[[], bool], what: str, timeout: float = 20.0) -> None:
+    """Wait until something holds; fail with what was waited for."""
+    end = time.monotonic() + timeout
+    while not holds():
+        assert time.monotonic() < end, f"waited in vain until {what}"
+        time.sleep(0.005)
+
+
+def main() -> int:
+    """Serve the fake model as `dragoman serve` serves bundles, at 50 ms a step."""
+    settings = config.read_settings({"port": "0", "metrics_port": "0"})
+    model = reversing(lambda rows: time.sleep(0.05))
+    try:
+        return server.run(settings, _announce, lambda _: [loaded(model)])
+    except StartupError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+def _announce(ready: server.Ready) -> None:
+    sys.stdout.write(f"{ready.address}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

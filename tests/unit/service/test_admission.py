@@ -1,0 +1,91 @@
+"""Permits: admitted at once or not at all, returned exactly once."""
+
+import asyncio
+
+import pytest
+
+from service.admission import Admission
+from service.errors import InvalidRequestError, OverloadedError, UnavailableError
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        """Return the time in seconds."""
+        return self.now
+
+
+def test_all_texts_of_a_request_or_none() -> None:
+    """What does not fit as a whole is refused and leaves nothing behind."""
+    admission = Admission(3)
+    with admission.admit(2):
+        with pytest.raises(OverloadedError):
+            admission.admit(2)
+        assert 2 == admission.admitted
+        with admission.admit(1):
+            assert 3 == admission.admitted
+    assert 0 == admission.admitted
+
+
+def test_a_permit_returns_with_an_error_too() -> None:
+    """Whatever way the block is left."""
+    admission = Admission(1)
+    permit = admission.admit(1)
+    with pytest.raises(RuntimeError, match="inside"), permit:
+        raise RuntimeError("inside")
+    assert permit.returned
+    assert 0 == admission.admitted
+
+
+def test_a_permit_returns_only_once() -> None:
+    """A second return is a bug, and changes no counter."""
+    admission = Admission(2)
+    permit = admission.admit(1)
+    with admission.admit(1):
+        permit.__exit__(None, None, None)
+        with pytest.raises(RuntimeError, match="this is a bug"):
+            permit.__exit__(None, None, None)
+        assert 1 == admission.admitted
+
+
+def test_what_never_fits_is_no_overload() -> None:
+    """A retry cannot help."""
+    with pytest.raises(InvalidRequestError, match="send fewer"):
+        Admission(3).admit(4)
+
+
+def test_retry_follows_the_time_that_requests_stay() -> None:
+    """The advice moves with it, from 0.1 s to 10 s."""
+    clock = Clock()
+    admission = Admission(1, clock)
+    advice = []
+    for stay in (0.0, 1.0, 1000.0):
+        for _ in range(60):
+            with admission.admit(1):
+                clock.now += stay
+        with admission.admit(1), pytest.raises(OverloadedError) as caught:
+            admission.admit(1)
+        advice.append(caught.value.retry_after)
+    assert advice == pytest.approx([0.1, 1.0, 10.0], abs=0.01)
+
+
+def test_closed_means_closed() -> None:
+    """New requests are told why; those inside go on, and idle waits for them."""
+
+    async def scenario() -> None:
+        admission = Admission(2)
+        await admission.idle()
+        with admission.admit(1):
+            admission.close("going away")
+            with pytest.raises(UnavailableError, match="going away"):
+                admission.admit(1)
+            idle = asyncio.create_task(admission.idle())
+            await asyncio.sleep(0)
+            assert not idle.done()
+        await idle
+        assert "<Admission 0/2 closed>" == repr(admission)
+
+    asyncio.run(scenario())

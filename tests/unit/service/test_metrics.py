@@ -1,0 +1,69 @@
+"""Counting, by hand."""
+
+import pytest
+
+from service.errors import DeadlineExceededError
+from service.metrics import Distribution, Metrics, ModelMetrics
+from service.request import FinishReason, Output, StepReport, Timing
+
+
+def report(joined: int, rows: int, running: int) -> StepReport:
+    """Return a step of 8 ms, 5 of them in the model, after 1 ms of encoding."""
+    return StepReport(joined, 7 * joined, rows, 0, running, 0.001 if joined else 0.0, 0.005, 0.002)
+
+
+def test_a_value_falls_into_the_bucket_whose_bound_it_does_not_exceed() -> None:
+    """Buckets are cumulative, and the last one takes all."""
+    distribution = Distribution((1.0, 2.0))
+    for value, times in ((1.0, 1), (1.5, 2), (3.0, 4)):
+        distribution.add(value, times)
+    assert [("1.0", 1), ("2.0", 3), ("+Inf", 7)] == distribution.buckets()
+    assert 16.0 == distribution.total
+
+
+def test_rows_that_continue_share_one_latency() -> None:
+    """Those that joined at this step have not waited for a token before."""
+    model = ModelMetrics(lambda: 5)
+    model.observe_step(report(joined=3, rows=3, running=3))
+    assert 0 == sum(model.inter_token.counts)
+    model.observe_step(report(joined=2, rows=5, running=5))
+    assert 3 == sum(model.inter_token.counts)
+    assert model.inter_token.total == pytest.approx(3 * 0.008)
+    assert (35, 8) == (model.source_tokens, model.target_tokens)
+
+
+def test_waiting_and_running_never_exceed_what_is_there() -> None:
+    """A step's report is as old as the step; what has left since then runs no more."""
+    pending = 5
+    model = ModelMetrics(lambda: pending)
+    model.observe_step(report(joined=3, rows=3, running=3))
+    assert (2, 3) == (model.waiting, model.running)
+    pending = 0
+    assert (0, 0) == (model.waiting, model.running)
+
+
+def test_only_the_last_output_ends_a_request() -> None:
+    """Increments are no ends; one that never ran has no first token."""
+    model = ModelMetrics(lambda: 0)
+    timing = Timing(queue=0.1, encode=0.1, first_token=0.3, decode=0.4, steps=2)
+    model.observe_outputs(
+        [
+            Output("a", token_ids=(1,)),
+            Output("a", finish_reason=FinishReason.END, timing=timing),
+            Output("b", finish_reason=FinishReason.DEADLINE, timing=Timing(queue=2.0)),
+        ]
+    )
+    ended = {reason: count for reason, count in model.finished.items() if count}
+    assert {FinishReason.END: 1, FinishReason.DEADLINE: 1} == ended
+    assert (2, 1, 1) == (sum(model.queue_time.counts), sum(model.first_token.counts), sum(model.decode.counts))
+
+
+def test_errors_of_decoding_are_no_rejections() -> None:
+    """They are counted where they end."""
+    metrics = Metrics.create()
+    metrics.reject("", DeadlineExceededError("late"))
+    values = [
+        sample.value for family in metrics.registry.collect() for sample in family.samples
+        if sample.name == "dragoman_requests_rejected_total"
+    ]  # fmt: skip
+    assert [0.0] * 4 == values

@@ -1,0 +1,74 @@
+"""Streams: the last Outputs reach who waits for them, and nobody else."""
+
+import asyncio
+
+import pytest
+
+from service.errors import EngineFailedError, OutOfMemoryError
+from service.request import FinishReason, Output
+from service.stream import Streams
+
+
+def end(request_id: str) -> Output:
+    """Return a last Output."""
+    return Output(request_id, finish_reason=FinishReason.END)
+
+
+def test_outputs_come_in_the_order_of_the_ids() -> None:
+    """Whatever order the texts end in; increments and unknown ids are passed over."""
+
+    async def scenario() -> None:
+        streams = Streams()
+        with streams.open(["a", "b"]) as stream:
+            streams.dispatch([Output("a", token_ids=(1,)), end("b"), end("unknown")])
+            assert ["a"] == stream.unfinished
+            assert 1 == len(streams)
+            streams.dispatch([end("a")])
+            assert ["a", "b"] == [output.request_id for output in await stream.collect()]
+            assert [] == stream.unfinished
+        assert 0 == len(streams)
+
+    asyncio.run(scenario())
+
+
+def test_the_first_failure_ends_the_wait() -> None:
+    """The others are unfinished then, so that the caller can cancel them; later failures change nothing."""
+
+    async def scenario() -> None:
+        streams = Streams()
+        with streams.open(["a", "b", "c"]) as stream:
+            error = OutOfMemoryError("no room")
+            streams.dispatch([Output("b", finish_reason=FinishReason.ERROR, error=error)])
+            with pytest.raises(OutOfMemoryError):
+                await stream.collect()
+            streams.dispatch([Output("c", finish_reason=FinishReason.ERROR, error=EngineFailedError("later"))])
+            assert ["a"] == stream.unfinished
+
+    asyncio.run(scenario())
+
+
+def test_late_outputs_are_dropped() -> None:
+    """After the stream is closed nobody waits."""
+
+    async def scenario() -> None:
+        streams = Streams()
+        with streams.open(["a"]) as stream:
+            pass
+        streams.dispatch([end("a")])
+        assert ["a"] == stream.unfinished
+
+    asyncio.run(scenario())
+
+
+def test_a_dead_engine_ends_every_wait() -> None:
+    """All streams get the error."""
+
+    async def scenario() -> None:
+        streams = Streams()
+        with streams.open(["a", "b"]) as one, streams.open(["c"]) as other:
+            streams.fail(EngineFailedError("gone"))
+            for stream in (one, other):
+                with pytest.raises(EngineFailedError):
+                    await stream.collect()
+
+    asyncio.run(scenario())
