@@ -1,0 +1,102 @@
+"""What to run the benchmarks on, and how much of it."""
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from export.training.corpus import read_tsv
+from service.bundle import Manifest, read_manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+EMBEDDED = ROOT / "service/bundles/ko-en/1"
+CHECKPOINT = ROOT / "export/checkpoints/ko-en"
+CORPUS = ROOT.parent / "shared/corpus"
+COMMITTED = ROOT / "tests/data"
+TEST_SETS = ("test.tsv", "everyday_test.tsv")
+SHORT_TEXT = "파일을 열 수 없습니다"
+PACKAGES = ("numpy", "onnxruntime-gpu", "torch", "grpcio")
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much to measure; `rounds` is the number of repetitions of whatever alternates."""
+
+    rounds: int = 5
+    sentences: int = 2000
+    """Of each test set, and for throughput."""
+    single_sentences: int = 250
+    """For the slowest contender, PyTorch sentence by sentence."""
+    latency_calls: int = 40
+    """In each round."""
+    starts: int = 5
+    start_requests: int = 200
+    host_steps: int = 1000
+    invariance_sentences: int = 500
+
+
+QUICK = Sizes(rounds=2, sentences=24, single_sentences=4, latency_calls=4, starts=1, start_requests=12, host_steps=24,
+              invariance_sentences=12)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Read once, by the command line; `say` reports progress."""
+
+    bundles: tuple[Path, ...]
+    """The first is the one that goals are about; the others are shown beside it."""
+    checkpoint: Path
+    corpus: Path
+    sizes: Sizes
+    say: Callable[[str], None]
+
+    def pairs(self, name: str = "test.tsv") -> list[tuple[str, str]]:
+        """Return source and reference of the sentences of a test set."""
+        return list(read_tsv(self.corpus / name))[: self.sizes.sentences]
+
+    def texts(self, count: int) -> list[str]:
+        """Return sources of test.tsv: all of them are like the first ones, since a hash has shuffled them."""
+        return [source for source, _ in self.pairs()][:count]
+
+    def check(self) -> None:
+        """Raise ValueError, StartupError or OSError where something is missing, or does not belong together."""
+        from export.bundle_command import check_origin  # noqa: PLC0415  needs torch, which most workers do not
+
+        for bundle in self.bundles:
+            check_origin(read_manifest(bundle), self.checkpoint)
+        for name in TEST_SETS:
+            if not (self.corpus / name).is_file():
+                raise ValueError(f"--corpus: {self.corpus} has no {name}; {COMMITTED} holds a few sentences of it")
+
+
+def label(manifest: Manifest) -> str:
+    """Name a bundle in the tables."""
+    return manifest.model.precision
+
+
+def machine() -> dict[str, str]:
+    """Describe where this runs; a load above nothing says that others disturbed it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "processor": f"{model}, {len(os.sched_getaffinity(0))} processors",
+        "load average before": f"{os.getloadavg()[0]:.2f}",
+        "software": f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in PACKAGES),
+    }
+
+
+class Progress:
+    """Says on stderr what is being done, and when it began, in seconds from the start."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        """Print one line."""
+        print(f"[{time.monotonic() - self._started:7.1f} s] {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,103 @@
+"""Sentences per second: the service with 64 requests in flight against loops that need not wait for anybody."""
+
+import functools
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from service.bundle import read_manifest
+from tests.benchmark.eager import build_torch
+from tests.benchmark.load import Load, Order, Run
+from tests.benchmark.offline import OnnxBatches, ShrinkingOnnxBatches, build_onnx
+from tests.benchmark.plan import Plan, label
+from tests.benchmark.report import Figure, Goal, Section, ratios
+from tests.benchmark.serving import Server
+from tests.benchmark.workers import Worker, processors
+
+ROWS = 32
+IN_FLIGHT = 64
+SERVICE, STATIC, SHRINKING = "service, {}", "ONNX Runtime offline, {}", "ONNX Runtime offline, ended rows dropped, {}"
+TORCH, TORCH_SINGLE = "PyTorch eager, batches of 32", "PyTorch eager, one by one"
+GOALS = {STATIC: Goal(">=", 0.9), SHRINKING: None, TORCH: Goal(">=", 2), TORCH_SINGLE: Goal(">=", 8)}
+
+Contender = Callable[[Sequence[str]], Run]
+
+
+def measure(plan: Plan) -> Section:
+    """Run all contenders in turn, round after round."""
+    with ExitStack() as stack:
+        contenders = _start(plan, stack)
+        runs: dict[str, list[Run]] = {name: [] for name in contenders}
+        texts = plan.texts(plan.sizes.sentences)
+        for name, contender in contenders.items():
+            plan.say(f"throughput: warming up {name}")
+            contender(texts[: ROWS if name != TORCH_SINGLE else 2])
+        for number in range(plan.sizes.rounds):
+            for name, contender in contenders.items():
+                plan.say(f"throughput: round {number + 1} of {plan.sizes.rounds}, {name}")
+                chosen = spread(texts, plan.sizes.single_sentences) if name == TORCH_SINGLE else texts
+                runs[name].append(contender(chosen))
+    labels = [label(read_manifest(bundle)) for bundle in plan.bundles]
+    return Section("throughput", [*_rates(runs), *_ratios(runs, labels)], _notes(plan, len(texts)))
+
+
+def spread(texts: Sequence[str], count: int) -> list[str]:
+    """Pick texts of all lengths, so that few of them are like all of them."""
+    by_length = sorted(texts, key=len)
+    count = min(count, len(texts))
+    return [by_length[(2 * index + 1) * len(texts) // (2 * count)] for index in range(count)]
+
+
+def _start(plan: Plan, stack: ExitStack) -> dict[str, Contender]:
+    measured, driver = processors()
+    contenders: dict[str, Contender] = {}
+
+    def offline(name: str, folder: Path, build: Callable[[], Contender]) -> None:
+        plan.say(f"throughput: loading {folder}: {name}")
+        contenders[name] = stack.enter_context(Worker(name, build, measured))
+
+    load = stack.enter_context(Worker("load", Load, driver))
+    for folder in plan.bundles:
+        name = label(read_manifest(folder))
+        server = stack.enter_context(Server(folder, measured, "--threads", "1"))
+        contenders[SERVICE.format(name)] = functools.partial(_ask, load, server.address)
+        for pattern, batches in ((STATIC, OnnxBatches), (SHRINKING, ShrinkingOnnxBatches)):
+            offline(pattern.format(name), folder, functools.partial(build_onnx, folder, ROWS, batches))
+    for name, rows in ((TORCH, ROWS), (TORCH_SINGLE, 1)):
+        offline(name, plan.checkpoint, functools.partial(build_torch, plan.checkpoint, rows))
+    return contenders
+
+
+def _ask(load: Worker[Order, Run], address: str, texts: Sequence[str]) -> Run:
+    return load(Order(address, texts, IN_FLIGHT))
+
+
+def _rates(runs: dict[str, list[Run]]) -> list[Figure]:
+    figures = []
+    for name, found in runs.items():
+        figures.append(Figure.of(name, [len(run.translated) / run.seconds for run in found], "sentences/s"))
+        figures.append(Figure.of(name, [run.tokens / run.seconds for run in found], "target tokens/s"))
+    return figures
+
+
+def _ratios(runs: dict[str, list[Run]], labels: Sequence[str]) -> list[Figure]:
+    """Compare target tokens per second: what the contenders share, whatever sentences they were given."""
+    figures = []
+    for name in labels:
+        ours = [run.tokens / run.seconds for run in runs[SERVICE.format(name)]]
+        for pattern, goal in GOALS.items():
+            theirs = [run.tokens / run.seconds for run in runs[pattern.format(name)]]
+            figures.append(Figure.of(f"{SERVICE} / {pattern}".format(name, name), ratios(ours, theirs), "x", goal=goal))
+    return figures
+
+
+def _notes(plan: Plan, sentences: int) -> list[str]:
+    return [
+        f"{sentences} sentences of test.tsv a round, {plan.sizes.rounds} rounds, contenders in turn within each.",
+        "Ratios are of target tokens/s, round by round.",
+        "The server and every offline loop run on one processor, one thread; the load runs on another.",
+        "Tokenizing and detokenizing are inside all of them. All offline loops sort by source length.",
+        "PyTorch runs the checkpoint in float32 whatever the bundle's precision, and need not give log-probabilities.",
+        f"PyTorch one by one gets {plan.sizes.single_sentences} sentences of all lengths.",
+        "'Ended rows dropped' halves a batch whenever half of its rows have ended: beyond static batches, so no goal.",
+    ]
