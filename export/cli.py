@@ -1,10 +1,10 @@
-"""`dragoman-export`: train, bundle and verify."""
+"""`dragoman-export`: train, compact, bundle, verify and report."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from export import bundle_command
+from export import bundle_command, compact_command, report
 from export.training import command as train
 from service.errors import StartupError
 
@@ -22,6 +22,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     verifying = commands.add_parser("verify", help="prove that a bundle computes what its checkpoint computes")
     bundle_command.add_verify_arguments(verifying)
     verifying.set_defaults(run=bundle_command.run_verify)
+    compacting = commands.add_parser("compact", help="round a checkpoint's weights to sixteen bits")
+    compact_command.add_arguments(compacting)
+    compacting.set_defaults(run=compact_command.run)
+    reporting = commands.add_parser("report", help="compare checkpoints: test sets, source lengths, learning curves")
+    report.add_arguments(reporting)
+    reporting.set_defaults(run=report.run)
     arguments = parser.parse_args(argv)
     try:
         status: int = arguments.run(arguments)

@@ -44,7 +44,8 @@ class DecodingParams:
         if self.max_target_tokens < 1:
             raise InvalidRequestError("options.max_target_tokens", "must be at least 1; leave it out for the model's")
         if not 1 <= self.beam_size <= MAX_BEAM_SIZE:
-            raise InvalidRequestError("options.beam_size", f"must be from 1 to {MAX_BEAM_SIZE}; got {self.beam_size}")
+            message = f"is {self.beam_size}, but this version decodes greedily; leave it out, or set it to 1"
+            raise InvalidRequestError("options.beam_size", message)
         if not 1 <= self.num_hypotheses <= self.beam_size:
             raise InvalidRequestError("options.num_hypotheses", f"must be from 1 to beam_size ({self.beam_size})")
         if not 0.0 <= self.length_penalty <= 10.0:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 import numpy as np
 
 from service import bundle
+from service.engine.engine import Engine
+from service.engine.scheduler import Limits
 from service.engine.session import Arrays, Encoded, Stepped
-from service.request import Int64, Output, StepReport
+from service.request import DecodingParams, Int64, Output, Request, StepReport
 
 PAD_ID, UNKNOWN_ID, START_ID, END_ID = 0, 1, 2, 3
 
@@ -136,3 +138,32 @@ class Recorder:
             ended = self._changed.wait_for(lambda: any(o.finish_reason for o in self.of(request_id)), timeout)
         assert ended, f"request {request_id} did not end within {timeout} s"
         return next(output for output in self.of(request_id) if output.finish_reason)
+
+
+class Stage:
+    """An engine with a clock that a test moves."""
+
+    def __init__(self, model: ReversingModel | None = None, limits: Limits = Limits(max_rows=4)) -> None:
+        self.model = model or ReversingModel()
+        self.recorder = Recorder()
+        self.now = 100.0
+        self.engine = Engine(
+            self.model, limits, self.recorder.deliver, self.recorder, self.recorder.fail, clock=lambda: self.now
+        )
+
+    def submit(self, name: str, source: tuple[int, ...], *, deadline: float | None = None, incremental: bool = False,
+               limit: int = 120, attention: bool = False) -> None:  # fmt: skip
+        """Submit one request."""
+        params = DecodingParams(limit, return_attention=attention)
+        self.engine.submit(Request(name, source, params, deadline, incremental), FakePermit())
+
+    def finish(self, steps: int = 1000) -> None:
+        """Step until nothing is left to do."""
+        for _ in range(steps):
+            if not self.engine.step():
+                return
+        raise AssertionError("the engine never came to rest")
+
+    def text(self, name: str) -> tuple[int, ...]:
+        """Return the best hypothesis of an ended request."""
+        return self.recorder.last(name, timeout=0).hypotheses[0].token_ids

@@ -157,7 +157,7 @@ class Engine:
             sequence.joined = started
         try:
             encoded = self._model.encode(ids, lengths)
-        except Exception as error:  # whatever it is, it is the joiners' alone: nobody else's rows were touched
+        except Exception as error:  # noqa: BLE001  whatever it is, it is the joiners' alone: no other row was touched
             self._fail(range(len(self._scheduler.running) - len(joining), len(self._scheduler.running)), error)
             return self._clock() - started
         try:
@@ -179,7 +179,7 @@ class Engine:
         started = self._clock()
         try:
             stepped = self._batch.advance(self._search.k, self._attention_wanted)
-        except Exception as error:  # whatever it is, all rows of this step have lost their state
+        except Exception as error:  # noqa: BLE001  whatever it is, all rows of this step have lost their state
             self._fail(range(len(self._scheduler.running)), error)
             return self._clock() - started
         now = self._clock()

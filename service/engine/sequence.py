@@ -43,9 +43,7 @@ class Sequence:
 
     def abort(self, reason: FinishReason, error: ServiceError, now: float) -> Output:
         """Return the last Output of a sequence that ends before its end."""
-        return Output(
-            request_id=self.request.request_id, finish_reason=reason, timing=self._timing(now), error=error
-        )
+        return Output(request_id=self.request.request_id, finish_reason=reason, timing=self._timing(now), error=error)
 
     def _timing(self, now: float) -> Timing:
         if not self.joined:

@@ -35,8 +35,8 @@ def test_reordering_moves_state_by_parent() -> None:
     batch = Batch(model)
     encoded, lengths, _ = encode(model, [5, 6, 7])
     batch.insert(encoded, lengths, np.array([2]))  # type: ignore[arg-type]
-    batch.advance(1, attention=False)
-    batch._state["position"][1] = 1
+    stepped = batch.advance(1, attention=False)
+    stepped.state["position"][1] = 1
     batch.reorder(np.array([1, 1]))
     batch.feed(np.array([4, 4]))
     assert [5, 5] == batch.advance(1, attention=False).ids[:, 0].tolist()

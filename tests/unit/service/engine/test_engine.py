@@ -10,38 +10,17 @@ from hypothesis import strategies as st
 
 from service.engine.engine import Engine
 from service.engine.scheduler import Limits
-from service.errors import Code, DeadlineExceededError, EngineFailedError, OutOfMemoryError, UnavailableError
-from service.request import DecodingParams, FinishReason, Request
-from tests.fakes import FakePermit, Recorder, ReversingModel
-
-
-class Stage:
-    """An engine with a clock that a test moves."""
-
-    def __init__(self, model: ReversingModel | None = None, limits: Limits = Limits(max_rows=4)) -> None:
-        self.model = model or ReversingModel()
-        self.recorder = Recorder()
-        self.now = 100.0
-        self.engine = Engine(
-            self.model, limits, self.recorder.deliver, self.recorder, self.recorder.fail, clock=lambda: self.now
-        )
-
-    def submit(self, name: str, source: tuple[int, ...], *, deadline: float | None = None, incremental: bool = False,
-               limit: int = 120, attention: bool = False) -> None:  # fmt: skip
-        """Submit one request."""
-        params = DecodingParams(limit, return_attention=attention)
-        self.engine.submit(Request(name, source, params, deadline, incremental), FakePermit())
-
-    def finish(self, steps: int = 1000) -> None:
-        """Step until nothing is left to do."""
-        for _ in range(steps):
-            if not self.engine.step():
-                return
-        raise AssertionError("the engine never came to rest")
-
-    def text(self, name: str) -> tuple[int, ...]:
-        """Return the best hypothesis of an ended request."""
-        return self.recorder.last(name, timeout=0).hypotheses[0].token_ids
+from service.engine.session import Encoded
+from service.errors import (
+    Code,
+    DeadlineExceededError,
+    EngineFailedError,
+    OutOfMemoryError,
+    ServiceError,
+    UnavailableError,
+)
+from service.request import DecodingParams, FinishReason, Int64, Request
+from tests.fakes import FakePermit, Recorder, ReversingModel, Stage
 
 
 def test_a_request_is_decoded_to_its_end() -> None:
@@ -202,7 +181,7 @@ def failing_at(calls: set[int], error: Exception) -> Callable[[int], None]:
         (MemoryError("arena"), OutOfMemoryError, Code.RESOURCE_EXHAUSTED),
     ],
 )
-def test_a_failed_step_fails_its_requests_and_no_others(cause: Exception, told: type, code: Code) -> None:
+def test_a_failed_step_fails_its_requests_and_no_others(cause: Exception, told: type[ServiceError], code: Code) -> None:
     """The requests in the batch end with an error; the engine goes on with the next ones."""
     stage = Stage(ReversingModel(on_step=failing_at({2}, cause)), Limits(max_rows=2))
     for name in "abc":
@@ -219,7 +198,7 @@ def test_a_failed_step_fails_its_requests_and_no_others(cause: Exception, told: 
 class FailingEncoder(ReversingModel):
     """Cannot encode sources that begin with token 13."""
 
-    def encode(self, source_ids, source_lengths):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    def encode(self, source_ids: Int64, source_lengths: Int64) -> Encoded:
         """Raise for token 13."""
         if (source_ids[:, 0] == 13).any():
             raise RuntimeError("no 13")

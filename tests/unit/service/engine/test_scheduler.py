@@ -1,5 +1,7 @@
 """The scheduler keeps order and bounds, and loses nobody."""
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,9 +82,10 @@ def test_a_sequence_that_never_fits_is_a_bug() -> None:
     st.lists(st.sampled_from(["add", "join", "leave", "withdraw"]), max_size=60),
     st.randoms(use_true_random=False),
 )
-def test_nobody_is_lost_or_doubled(actions: list[str], random) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def test_nobody_is_lost_or_doubled(actions: list[str], random: Random) -> None:
     """Over random actions, each sequence is in exactly one place and running rows stay within their bound."""
-    scheduler, inside, added = Scheduler(Limits(max_rows=3)), set(), 0
+    scheduler, added = Scheduler(Limits(max_rows=3)), 0
+    inside: set[str] = set()
     for action in actions:
         if action == "add":
             inside.add(str(added))
