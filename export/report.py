@@ -50,12 +50,14 @@ def run(arguments: argparse.Namespace) -> int:
     print("sentences      " + "".join(f"{count:>9}" for count in counts))
     for system, values in groups.items():
         print(f"chrF {system:10}" + "".join(f"{value:>9.1f}" for value in values))
-    _draw_lengths(groups, arguments.output / "chrf-by-length.png")
+    unrelated = by_length(lines[0].outputs["test.tsv"], tests["test.tsv"], shift=1)
+    print("chrF unrelated " + "".join(f"{value:>9.1f}" for value in unrelated))
+    _draw_lengths(groups, unrelated, arguments.output / "chrf-by-length.png")
     curves = {line.name: read_history(line.folder) for line in lines}
     _draw_curves(curves, arguments.output / "learning-curve.png")
     report = {
         "test_sets": {system: {n: q._asdict() for n, q in by_test.items()} for system, by_test in scores.items()},
-        "chrf_by_source_words": {"groups": labels(), "sentences": counts, **groups},
+        "chrf_by_source_words": {"groups": labels(), "sentences": counts, **groups, "unrelated": unrelated},
         "learning_curves": curves,
     }
     (arguments.output / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -69,9 +71,16 @@ def labels() -> list[str]:
     return [f"{start}{end}" for start, end in zip(LENGTHS, [*ends, "+"], strict=True)]
 
 
-def by_length(hypotheses: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[float]:
-    """Return the corpus chrF of each group of source lengths; 0 for an empty one."""
-    chosen = ([(hypotheses[index], pairs[index][1]) for index in group] for group in _grouped(pairs))
+def by_length(hypotheses: Sequence[str], pairs: Sequence[tuple[str, str]], shift: int = 0) -> list[float]:
+    """Return the corpus chrF of each group of source lengths; 0 for an empty one.
+
+    With a `shift`, each translation is scored against the reference of another sentence of its group: what a system
+    gets that writes good English and reads nothing.
+    """
+    chosen = (
+        [(hypotheses[index], pairs[group[at - shift]][1]) for at, index in enumerate(group)]
+        for group in _grouped(pairs)
+    )
     return [score([h for h, _ in group], [r for _, r in group]).chrf if group else 0.0 for group in chosen]
 
 
@@ -104,11 +113,12 @@ def _score(hypotheses: list[str], pairs: list[tuple[str, str]]) -> Quality:
     return score(hypotheses, [reference for _, reference in pairs])
 
 
-def _draw_lengths(groups: dict[str, list[float]], path: Path) -> None:
+def _draw_lengths(groups: dict[str, list[float]], unrelated: list[float], path: Path) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for name, values in groups.items():
         axes.plot(labels(), values, marker="o", label="no attention" if name == "none" else f"{name} attention")
+    axes.plot(labels(), unrelated, linestyle="--", color="gray", label="references of other sentences")
     axes.set(xlabel="Korean words in the sentence", ylabel="chrF", title="Quality by source length, test.tsv")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
