@@ -73,6 +73,7 @@ class OnnxModel:
         Raises BundleError where the graphs are not what the manifest says, StartupError where the provider is not
         to be had.
         """
+        _check_state(bundle.manifest)
         picked, _ = pick_provider(provider)
         encoder = _open(bundle, bundle.manifest.encoder, picked, threads)
         decoder = _open(bundle, bundle.manifest.decoder_step, picked, threads)
@@ -150,6 +151,13 @@ def _open(bundle: Bundle, graph: Graph, provider: str, threads: int) -> ort.Infe
     _check_signature(graph.file, "input", graph.inputs, session.get_inputs())
     _check_signature(graph.file, "output", graph.outputs, session.get_outputs())
     return session
+
+
+def _check_state(manifest: Manifest) -> None:
+    state = {pair.input for pair in manifest.state}
+    for tensor in manifest.decoder_step.inputs:
+        if tensor.name in state and "target" in tensor.axes:
+            raise BundleError(f"state {tensor.name} grows along target; this version serves state of fixed size")
 
 
 def _check_signature(file: str, side: str, declared: Sequence[Tensor], found: Sequence[Any]) -> None:
