@@ -87,7 +87,7 @@ def test_models_of_a_repository(tmp_path: Path, capsys: pytest.CaptureFixture[st
     [
         (["--model", "other", "abc"], "this server holds toy@1 [MODEL_NOT_FOUND, request "),
         (["--target", "xx", "abc"], "use en [INVALID_REQUEST, request "),
-        (["--beam-size", "0", "abc"], "options.beam_size: must be from 1 to"),
+        (["--beam-size", "0", "abc"], "options.beam_size: is 0, but"),
         (["\udcff"], "not valid UTF-8"),
     ],
 )
