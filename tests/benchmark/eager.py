@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -9,7 +10,15 @@ from export import checkpoint, decoding, vocabulary
 from export.decoding import DEFAULTS, pad_sources
 from service.request import Int64
 from tests.benchmark.differences import Reference
+from tests.benchmark.load import Run
 from tests.benchmark.offline import Offline
+
+
+class Order(NamedTuple):
+    """What to translate, in batches of how many rows."""
+
+    texts: Sequence[str]
+    rows: int
 
 
 class TorchBatches:
@@ -38,9 +47,16 @@ class TorchBatches:
         return found
 
 
-def build_torch(folder: Path, rows: int) -> Offline:
-    """Make the loop over a checkpoint."""
-    return Offline(checkpoint.load_vocabularies(folder), DEFAULTS, TorchBatches(folder), rows)
+class Eager:
+    """Both loops over a checkpoint: in batches, and one by one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._vocabularies = checkpoint.load_vocabularies(folder)
+        self._batches = TorchBatches(folder)
+
+    def __call__(self, order: Order) -> Run:
+        """Translate all texts in batches of so many rows."""
+        return Offline(self._vocabularies, DEFAULTS, self._batches, order.rows)(order.texts)
 
 
 class TorchGreedy:

@@ -8,81 +8,69 @@ from export import onnx_decoding
 from service import bundle
 from service.engine.session import OnnxModel
 from tests.benchmark.differences import Difference, Reference, compare, identical, largest_margin
-from tests.benchmark.load import Load, Order
+from tests.benchmark.load import Load, Order, Translated
 from tests.benchmark.offline import vocabularies_of
 from tests.benchmark.plan import Plan, label
 from tests.benchmark.report import Goal, Section
 from tests.benchmark.serving import Server
-from tests.benchmark.stepping import Arrivals, alone, at_random, batches, decode
+from tests.benchmark.stepping import ARRIVALS, HandDecoder
 from tests.benchmark.workers import Worker, processors
 
 GOAL = Goal("<", 1e-3)
-ROWS = 64
-ARRIVALS: dict[str, Arrivals] = {
-    "alone": alone,
-    "full batches": batches(ROWS),
-    "random arrivals": at_random(2.0, seed=17),
-    "random arrivals again": at_random(0.3, seed=18),
-}
-IN_FLIGHT = {"alone": (1, 0.0), "64 in flight": (ROWS, 0.0), "random arrivals": (ROWS, 0.05)}
+IN_FLIGHT = {"alone": (1, 0.0), "64 in flight": (64, 0.0), "random arrivals": (64, 0.05)}
 """Requests in flight, and the mean pause before each in seconds."""
 LISTED = 20
 
 
-class HandDecoder:
-    """Decodes sentences by the real engine, as they arrive; and, for `None`, alone and with margins."""
+class Bench:
+    """One bundle, its sentences, and what each of them is alone."""
 
     def __init__(self, folder: Path, texts: Sequence[str]) -> None:
-        loaded = bundle.load(folder)
-        self._model = OnnxModel.load(loaded, "cpu")
-        self._vocabularies = vocabularies_of(folder, loaded)
-        self._sources = [self._vocabularies.source_ids(text) for text in texts]
+        self.folder = folder
+        self.texts = texts
+        self.alone: list[Translated] = []
 
-    def __call__(self, arrivals: str | None) -> list[Reference]:
-        """Decode all sentences; what has no margins was decoded by the engine, which keeps none."""
-        if arrivals is None:
-            found = [onnx_decoding.greedy(self._model, [source])[0] for source in self._sources]
-            return [self._reference(output.target_ids, output.margins) for output in found]
-        outputs = decode(self._model, self._sources, ARRIVALS[arrivals])
-        return [self._reference(output.hypotheses[0].token_ids, ()) for output in outputs]
-
-    def _reference(self, ids: Sequence[int], margins: Sequence[float]) -> Reference:
-        vocabularies = self._vocabularies
-        pieces = [vocabularies.target.id_to_piece(token) for token in ids]
-        return Reference(vocabularies.target_text(ids), pieces, margins)
+    def differences(self, found: Sequence[Translated]) -> list[Difference]:
+        """List the sentences that are other strings than alone, with the margin of a plain loop over one row."""
+        chosen = [at for at, (one, other) in enumerate(zip(self.alone, found, strict=True)) if one.text != other.text]
+        if not chosen:
+            return []
+        loaded = bundle.load(self.folder)
+        model, vocabularies = OnnxModel.load(loaded, "cpu"), vocabularies_of(self.folder, loaded)
+        sources = [self.texts[at] for at in chosen]
+        margins = [onnx_decoding.greedy(model, [vocabularies.source_ids(source)])[0].margins for source in sources]
+        expected = [Reference(*self.alone[at], values) for at, values in zip(chosen, margins, strict=True)]
+        return compare(sources, expected, [found[at].text for at in chosen], [found[at].pieces for at in chosen])
 
 
 def measure(plan: Plan) -> Section:
     """Decode the same sentences in every arrangement and compare each with the sentence alone."""
-    count = plan.sizes.invariance_sentences
+    texts = plan.texts(plan.sizes.invariance_sentences)
     note = (
-        f"{count} sentences of test.tsv; each arrangement is compared with the plain loop over one row, whose margins "
-        "(the gap of log-probability between the best token and the next) are given where a string first differs. "
+        f"{len(texts)} sentences of test.tsv; every arrangement is compared with the sentence alone in the engine. "
+        "Margin: the gap of log-probability between the best token and the next, where a string first differs. "
         "Engine: stepped by hand, so that arrivals repeat; gRPC: a running server."
     )
     section = Section("invariance", [], [note])
     for folder in plan.bundles:
-        _measure_bundle(plan, folder, plan.texts(count), section)
+        _measure_bundle(plan, Bench(folder, texts), section)
     return section
 
 
-def _measure_bundle(plan: Plan, folder: Path, texts: list[str], section: Section) -> None:
-    name = label(bundle.read_manifest(folder))
+def _measure_bundle(plan: Plan, bench: Bench, section: Section) -> None:
+    name = label(bundle.read_manifest(bench.folder))
     measured, driver = processors()
-    with Worker("engine", functools.partial(HandDecoder, folder, texts), measured) as engine:
-        plan.say(f"invariance: a plain loop, {name}")
-        expected = engine(None)
-        for arrivals in ARRIVALS:
+    with Worker("engine", functools.partial(HandDecoder, bench.folder, bench.texts), measured) as engine:
+        plan.say(f"invariance: engine, alone, {name}")
+        bench.alone = engine("alone")
+        for arrivals in list(ARRIVALS)[1:]:
             plan.say(f"invariance: engine, {arrivals}, {name}")
-            found = engine(arrivals)
-            differences = compare(texts, expected, [one.text for one in found], [one.tokens for one in found])
-            _add(section, f"engine, {arrivals}", name, differences, len(texts))
-    with Server(folder, measured, "--threads", "1") as server, Worker("load", Load, driver) as load:
+            _add(section, f"engine, {arrivals}", name, bench.differences(engine(arrivals)), len(bench.texts))
+    with Server(bench.folder, measured, "--threads", "1") as server, Worker("load", Load, driver) as load:
         for arrangement, (in_flight, pause) in IN_FLIGHT.items():
             plan.say(f"invariance: gRPC, {arrangement}, {name}")
-            answers = load(Order(server.address, texts, in_flight, pause)).translated
-            differences = compare(texts, expected, [one.text for one in answers], [one.pieces for one in answers])
-            _add(section, f"gRPC, {arrangement}", name, differences, len(texts))
+            answers = load(Order(server.address, bench.texts, in_flight, pause)).translated
+            _add(section, f"gRPC, {arrangement}", name, bench.differences(answers), len(bench.texts))
 
 
 def _add(section: Section, what: str, precision: str, differences: list[Difference], total: int) -> None:

@@ -39,7 +39,7 @@ class Sizes:
     invariance_sentences: int = 500
 
 
-QUICK = Sizes(rounds=2, sentences=24, single_sentences=4, latency_calls=4, starts=1, start_requests=12, host_steps=24,
+QUICK = Sizes(rounds=2, sentences=12, single_sentences=4, latency_calls=4, starts=1, start_requests=12, host_steps=24,
               invariance_sentences=12)  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 """chrF and BLEU of the running server, and whether it says what PyTorch says."""
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,8 +23,8 @@ def measure(plan: Plan) -> Section:
     """Translate the test sets by PyTorch once, and through a server for each bundle."""
     note = "Through the server, 64 requests in flight; PyTorch: greedy decoding of the checkpoint in float32."
     section = Section("quality", [], [note])
-    with Worker("PyTorch", functools.partial(TorchGreedy, plan.checkpoint), None) as worker:
-        expected = {name: _torch(plan, name, worker) for name in TEST_SETS}
+    translate = TorchGreedy(plan.checkpoint)
+    expected = {name: _torch(plan, name, translate) for name in TEST_SETS}
     for name, references in expected.items():
         _score(section, f"PyTorch, {name}", [one.text for one in references], plan, name)
     with Worker("load", Load, processors()[1]) as load:
@@ -38,12 +37,12 @@ def measure(plan: Plan) -> Section:
     return section
 
 
-def _torch(plan: Plan, name: str, worker: Worker[Sequence[str], list[Reference]]) -> list[Reference]:
+def _torch(plan: Plan, name: str, translate: TorchGreedy) -> list[Reference]:
     sources = [source for source, _ in plan.pairs(name)]
     found: list[Reference] = []
     for start in range(0, len(sources), CHUNK):
         plan.say(f"quality: {name} in PyTorch, {start} of {len(sources)}")
-        found += worker(sources[start : start + CHUNK])
+        found += translate(sources[start : start + CHUNK])
     return found
 
 

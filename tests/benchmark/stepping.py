@@ -3,14 +3,18 @@
 import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import numpy as np
 
+from service import bundle
 from service.engine.engine import Engine
 from service.engine.scheduler import Limits
-from service.engine.session import Model
+from service.engine.session import Model, OnnxModel
 from service.metrics import Metrics, ModelLabels
 from service.request import DecodingParams, Output, Request
+from tests.benchmark.load import Translated
+from tests.benchmark.offline import vocabularies_of
 from tests.fakes import FakePermit
 
 Arrivals = Callable[[int], int]
@@ -38,6 +42,14 @@ def at_random(mean: float, seed: int) -> Arrivals:
     """Let requests arrive as in a Poisson process, `mean` per step."""
     chance = np.random.default_rng(seed)
     return lambda inside: int(chance.poisson(mean))
+
+
+ARRIVALS: dict[str, Arrivals] = {
+    "alone": alone,
+    "full batches": batches(64),
+    "random arrivals, many": at_random(2.0, seed=17),
+    "random arrivals, few": at_random(0.3, seed=18),
+}
 
 
 class HandEngine:
@@ -96,3 +108,20 @@ def decode(
         with around_step:
             engine.step()
     return engine.outputs()
+
+
+class HandDecoder:
+    """Translates the same texts by the engine of a bundle, again and again."""
+
+    def __init__(self, folder: Path, texts: Sequence[str]) -> None:
+        loaded = bundle.load(folder)
+        self._model = OnnxModel.load(loaded, "cpu")
+        self._vocabularies = vocabularies_of(folder, loaded)
+        self._sources = [self._vocabularies.source_ids(text) for text in texts]
+
+    def __call__(self, arrivals: str) -> list[Translated]:
+        """Translate them as they arrive, by a name of ARRIVALS."""
+        target = self._vocabularies.target
+        outputs = decode(self._model, self._sources, ARRIVALS[arrivals])
+        found = [list(output.hypotheses[0].token_ids) for output in outputs]
+        return [Translated(self._vocabularies.target_text(ids), target.id_to_piece(ids)) for ids in found]

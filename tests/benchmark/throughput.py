@@ -3,10 +3,9 @@
 import functools
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 from service.bundle import read_manifest
-from tests.benchmark.eager import build_torch
+from tests.benchmark import eager
 from tests.benchmark.load import Load, Order, Run
 from tests.benchmark.offline import OnnxBatches, ShrinkingOnnxBatches, build_onnx
 from tests.benchmark.plan import Plan, label
@@ -51,20 +50,19 @@ def spread(texts: Sequence[str], count: int) -> list[str]:
 def _start(plan: Plan, stack: ExitStack) -> dict[str, Contender]:
     measured, driver = processors()
     contenders: dict[str, Contender] = {}
-
-    def offline(name: str, folder: Path, build: Callable[[], Contender]) -> None:
-        plan.say(f"throughput: loading {folder}: {name}")
-        contenders[name] = stack.enter_context(Worker(name, build, measured))
-
     load = stack.enter_context(Worker("load", Load, driver))
     for folder in plan.bundles:
         name = label(read_manifest(folder))
         server = stack.enter_context(Server(folder, measured, "--threads", "1"))
         contenders[SERVICE.format(name)] = functools.partial(_ask, load, server.address)
         for pattern, batches in ((STATIC, OnnxBatches), (SHRINKING, ShrinkingOnnxBatches)):
-            offline(pattern.format(name), folder, functools.partial(build_onnx, folder, ROWS, batches))
-    for name, rows in ((TORCH, ROWS), (TORCH_SINGLE, 1)):
-        offline(name, plan.checkpoint, functools.partial(build_torch, plan.checkpoint, rows))
+            plan.say(f"throughput: loading {folder}")
+            build = functools.partial(build_onnx, folder, ROWS, batches)
+            contenders[pattern.format(name)] = stack.enter_context(Worker(pattern, build, measured))
+    plan.say(f"throughput: loading {plan.checkpoint}")
+    torch = stack.enter_context(Worker("PyTorch", functools.partial(eager.Eager, plan.checkpoint), measured))
+    contenders[TORCH] = lambda texts: torch(eager.Order(texts, ROWS))
+    contenders[TORCH_SINGLE] = lambda texts: torch(eager.Order(texts, 1))
     return contenders
 
 

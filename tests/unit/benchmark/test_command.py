@@ -42,7 +42,7 @@ def test_all_parts_leave_figures(
     assert 0 == status
     assert [name.replace("-", " ") for name in PARTS] == [section["title"] for section in sections]
     assert 100 == figures["service fp32, test.tsv, same string as PyTorch"]["median"]
-    assert 100 == figures["engine, random arrivals, fp32, same strings"]["median"]
+    assert 100 == figures["engine, random arrivals, many, fp32, same strings"]["median"]
     assert "VERDICT" in capsys.readouterr().out
     assert "## throughput" in page.read_text(encoding="utf-8")
 
