@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from service.engine.batch import Batch
-from service.engine.scheduler import Limits, Scheduler
+from service.engine.scheduler import Limits, Scheduler, similar_lengths
 from service.engine.search import GreedySearch, Search
 from service.engine.sequence import Sequence
 from service.engine.session import Model
@@ -148,31 +148,38 @@ class Engine:
             )
 
     def _encode(self, joining: list[Sequence]) -> float:
-        """Encode those who join and append their rows; return the seconds it took."""
+        """Encode those who join, in groups of similar length, and append their rows; return the seconds it took."""
         started = self._clock()
-        lengths = np.array([sequence.source_length for sequence in joining])
-        ids = np.full((len(joining), lengths.max()), self._pad_id)
-        for row, sequence in zip(ids, joining, strict=True):
-            row[: sequence.source_length] = sequence.request.source_ids
-            sequence.joined = started
-        try:
-            encoded = self._model.encode(ids, lengths)
-        except Exception as error:  # noqa: BLE001  whatever it is, it is the joiners' alone: no other row was touched
-            self._fail(range(len(self._scheduler.running) - len(joining), len(self._scheduler.running)), error)
-            return self._clock() - started
-        try:
-            self._batch.insert(encoded, lengths, np.array([sequence.rows for sequence in joining]))
-        except MemoryError as error:
-            self._fail(range(len(self._scheduler.running)), error)
-            return self._clock() - started
-        self._search.join(joining)
+        taken_up = len(self._scheduler.running) - len(joining)
+        for group in similar_lengths(joining):
+            lengths = np.array([sequence.source_length for sequence in group])
+            ids = np.full((len(group), lengths.max()), self._pad_id)
+            for row, sequence in zip(ids, group, strict=True):
+                row[: sequence.source_length] = sequence.request.source_ids
+                sequence.joined = started
+            try:
+                encoded = self._model.encode(ids, lengths)
+            except Exception as error:  # noqa: BLE001  whatever it is, no row of the batch was touched by it
+                self._fail(range(taken_up, len(self._scheduler.running)), error)
+                break
+            try:
+                self._batch.insert(encoded, lengths, np.array([sequence.rows for sequence in group]))
+            except MemoryError as error:
+                self._fail(range(len(self._scheduler.running)), error)
+                break
+            self._take_up(group)
+            taken_up += len(group)
+        self._note_wishes()
+        return self._clock() - started
+
+    def _take_up(self, group: list[Sequence]) -> None:
+        """Note that these sequences run from now on."""
+        self._search.join(group)
+        self._joined += group
         now = self._clock()
-        for sequence in joining:
+        for sequence in group:
             sequence.encoded = now
             sequence.first_step = self._step_number
-        self._joined = joining
-        self._note_wishes()
-        return now - started
 
     def _advance(self) -> float:
         """Run one step over all rows and let go who has ended; return the seconds inside the model."""

@@ -1,10 +1,13 @@
 """The batch keeps each row's memory and state together, whatever comes and goes."""
 
+from random import Random
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.batch import WIDTH_STEP, Batch, MemoryBuffer
+from service.engine.batch import RUN_PRICE, Batch, choose_lane
+from service.engine.lane import WIDTH_STEP, Load, MemoryBuffer
 from service.request import Int64
 from tests.fakes import ReversingModel
 
@@ -77,3 +80,54 @@ def test_a_memory_buffer_equals_a_plain_list(changes: list[tuple[int, int, int]]
         kept = np.sort(rng.permutation(len(rows))[:staying])
         buffer.keep(kept, np.nonzero(kept != np.arange(staying))[0])
         rows = [rows[index] for index in kept]
+
+
+def test_a_few_rows_share_a_lane_whatever_their_lengths() -> None:
+    """While padding is cheaper than a run, all rows run together."""
+    assert 0 == choose_lane([Load(2, 8, 12)], 1, 100)
+
+
+def test_a_long_source_does_not_widen_a_full_lane() -> None:
+    """Where widening would cost more than a run, a new lane opens, and short ones keep to the narrow one."""
+    narrow = Load(60, 16, 60 * 14)
+    assert 1 == choose_lane([narrow], 1, 100)
+    assert 0 == choose_lane([narrow, Load(1, 104, 100)], 1, 12)
+    assert 1 == choose_lane([narrow, Load(1, 104, 100)], 1, 90)
+
+
+def test_a_wide_lane_takes_short_sources_only_up_to_the_price_of_a_run() -> None:
+    """Short sources do not pile up beside a long one."""
+    loads = [Load(0, 0, 0).plus(1, 96)]
+    placed = 0
+    while choose_lane(loads, 1, 8) == 0:
+        loads[0] = loads[0].plus(1, 8)
+        placed += 1
+    assert RUN_PRICE // (96 - 8) == placed
+
+
+@given(
+    st.lists(st.tuples(st.lists(st.integers(1, 90), min_size=1, max_size=12), st.randoms()), min_size=1, max_size=12)
+)
+def test_lanes_do_not_show(rounds: list[tuple[list[int], Random]]) -> None:
+    """Over random arrivals and departures, each row gives its own source's tokens, wherever it runs."""
+    model = ReversingModel()
+    batch = Batch(model)
+    rows: list[tuple[list[int], int]] = []
+    for lengths, random in rounds:
+        joining = [[random.randint(4, 99) for _ in range(length)] for length in lengths]
+        encoded, source_lengths, rows_each = encode(model, *joining)
+        batch.insert(encoded, source_lengths, rows_each)  # type: ignore[arg-type]
+        rows += [(source, len(source)) for source in joining]
+        for _ in range(3):
+            stepped = batch.advance(1, attention=True)
+            expected = [source[left - 1] if left > 0 else 3 for source, left in rows]
+            assert expected == stepped.ids[:, 0].tolist()
+            assert stepped.attention is not None
+            assert [max(left - 1, 0) for _, left in rows] == stepped.attention.argmax(axis=1).tolist()
+            batch.feed(stepped.ids[:, 0])
+            rows = [(source, left - 1) for source, left in rows]
+        staying = sorted(random.sample(range(len(rows)), random.randint(1, len(rows))))
+        kept = sorted(staying, key=lambda row: (row >= len(staying), row))
+        batch.keep(kept)
+        rows = [rows[row] for row in kept]
+        assert sum(batch.lanes) == len(rows) == len(batch)

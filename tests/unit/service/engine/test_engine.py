@@ -76,7 +76,7 @@ def test_joiners_are_encoded_together_and_rows_stay_within_the_limit() -> None:
     """Requests that arrive together share one run of the encoder; nobody gets a row beyond max_rows."""
     stage = Stage()
     for name in "abcdef":
-        stage.submit(name, (5,) * (ord(name) - 90))
+        stage.submit(name, (5,) * (ord(name) - 60))
     stage.finish()
     assert [4] == stage.model.encoded_batches[:1]
     assert 6 == sum(stage.model.encoded_batches)

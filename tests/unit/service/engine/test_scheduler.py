@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.scheduler import Limits, Scheduler
+from service.engine.scheduler import Limits, Scheduler, similar_lengths
 from service.engine.sequence import Sequence
 from service.request import DecodingParams, Request
 from tests.fakes import FakePermit
@@ -40,6 +40,27 @@ def test_joining_is_bounded_by_padded_tokens() -> None:
     assert ["a"] == names(scheduler.join())
     assert ["b", "c"] == names(scheduler.join())
     assert ["d"] == names(scheduler.join())
+
+
+def test_joiners_of_a_full_batch_wait_a_moment_for_company() -> None:
+    """Beside many running rows, a lone joiner waits at most join_patience steps; enough of them join at once."""
+    scheduler = Scheduler(Limits(max_rows=99, join_share=4, join_patience=2))
+    for number in range(8):
+        scheduler.add(sequence(str(number)))
+    assert 8 == len(scheduler.join())
+    scheduler.add(sequence("a"))
+    assert [[], [], ["a"]] == [names(scheduler.join()) for _ in range(3)]
+    scheduler.add(sequence("b"))
+    scheduler.add(sequence("c"))
+    assert ["b", "c"] == names(scheduler.join())
+
+
+def test_joiners_are_encoded_in_groups_of_similar_length() -> None:
+    """A long source does not pad many short ones; a few tokens more or less make no group of their own."""
+    joining = [sequence(str(tokens), tokens) for tokens in (40, 38, 10, 9, 9, 8)]
+    assert [["40", "38"], ["10", "9", "9", "8"]] == [names(group) for group in similar_lengths(joining)]
+    assert [["12", "11"]] == [names(group) for group in similar_lengths([sequence("12", 12), sequence("11", 11)])]
+    assert [] == similar_lengths([])
 
 
 def test_holes_are_filled_from_the_tail() -> None:
