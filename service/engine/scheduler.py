@@ -1,6 +1,7 @@
 """Who waits and who runs. It decides, and touches no tensor; time comes in as an argument."""
 
 import heapq
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -100,14 +101,12 @@ class Scheduler:
     def leave(self, leaving: Iterable[int]) -> list[int]:
         """Drop the running sequences at these indices; return, for each row that stays, the row it was before."""
         gone = set(leaving)
-        order = _fill_from_tail(len(self.running), gone)
-        if any(sequence.rows > 1 for sequence in self.running):
+        if self._rows == len(self.running):
+            order = kept = _fill_from_tail(len(self.running), gone)
+        else:  # groups of several rows: they close ranks
             order = [index for index in range(len(self.running)) if index not in gone]
-        starts, row = [], 0
-        for sequence in self.running:
-            starts.append(row)
-            row += sequence.rows
-        kept = [starts[index] + offset for index in order for offset in range(self.running[index].rows)]
+            ends = list(itertools.accumulate(sequence.rows for sequence in self.running))
+            kept = [row for index in order for row in range(ends[index] - self.running[index].rows, ends[index])]
         self.running = [self.running[index] for index in order]
         self._rows = len(kept)
         return kept

@@ -20,11 +20,12 @@ class Sequence:
     first_step: int = 0
     """Number of the engine's step before its first one."""
     steps: int = 0
+    rows: int = 0
+    """Rows of the batch that it takes."""
 
-    @property
-    def rows(self) -> int:
-        """Rows of the batch that it takes."""
-        return self.request.params.beam_size
+    def __post_init__(self) -> None:
+        """Take as many rows as the beam is wide."""
+        self.rows = self.rows or self.request.params.beam_size
 
     @property
     def source_length(self) -> int:

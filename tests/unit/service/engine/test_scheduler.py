@@ -73,6 +73,18 @@ def test_holes_are_filled_from_the_tail() -> None:
     assert ["a", "f", "c", "e"] == names(scheduler.running)
 
 
+def test_groups_of_rows_close_ranks() -> None:
+    """Where sequences take several rows, the rows of those that stay keep their order."""
+    scheduler = Scheduler(Limits(max_rows=9))
+    for name, rows in (("a", 2), ("b", 1), ("c", 3)):
+        grouped = sequence(name)
+        grouped.rows = rows
+        scheduler.add(grouped)
+    scheduler.join()
+    assert [0, 1, 3, 4, 5] == scheduler.leave([1])
+    assert (["a", "c"], 5) == (names(scheduler.running), scheduler.rows)
+
+
 def test_deadlines_are_told_once_and_in_order() -> None:
     """An expired id is returned when its time has come, and not again."""
     scheduler = Scheduler(Limits())
