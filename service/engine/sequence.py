@@ -1,6 +1,6 @@
 """A request's mutable decoding state, from the inbox to its last Output."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.errors import ServiceError
 from service.request import FinishReason, Hypothesis, Output, Permit, Request, Timing
@@ -20,12 +20,12 @@ class Sequence:
     first_step: int = 0
     """Number of the engine's step before its first one."""
     steps: int = 0
-    rows: int = 0
+    rows: int = field(init=False)
     """Rows of the batch that it takes."""
 
     def __post_init__(self) -> None:
         """Take as many rows as the beam is wide."""
-        self.rows = self.rows or self.request.params.beam_size
+        self.rows = self.request.params.beam_size
 
     @property
     def source_length(self) -> int:
