@@ -14,7 +14,7 @@ from export.training.corpus import read_tsv
 from export.training.evaluate import Quality, score, translate
 from export.training.trainer import HISTORY
 
-LENGTHS = (1, 6, 9, 13, 18, 25)
+LENGTHS = (1, 4, 6, 9, 13, 18)
 """Lower bounds, in source words, of the groups whose chrF is drawn."""
 
 
