@@ -77,9 +77,10 @@ class Scheduler:
         The first that does not fit stops all behind it, so that a wide beam is not overtaken for ever. One sequence
         joins however long it is; further ones as long as their padded tokens stay within the bound.
         """
-        if not self._waiting:
+        ready = min(len(self._waiting), self._limits.max_rows - self._rows)
+        if not ready:
             return []
-        if len(self._waiting) < self._rows // self._limits.join_share and self._patience:
+        if ready < self._rows // self._limits.join_share and self._patience:
             self._patience -= 1
             return []
         self._patience = self._limits.join_patience

@@ -55,6 +55,19 @@ def test_joiners_of_a_full_batch_wait_a_moment_for_company() -> None:
     assert ["b", "c"] == names(scheduler.join())
 
 
+def test_a_queue_fills_free_rows_together() -> None:
+    """Behind a full batch, a single free row waits for others to get free: what joins counts, not what waits."""
+    scheduler = Scheduler(Limits(max_rows=8, join_share=2, join_patience=1))
+    for number in range(20):
+        scheduler.add(sequence(str(number)))
+    assert 8 == len(scheduler.join())
+    scheduler.leave([0])
+    assert [] == scheduler.join()
+    scheduler.leave([0])
+    assert 2 == len(scheduler.join())
+    assert [] == scheduler.join()
+
+
 def test_joiners_are_encoded_in_groups_of_similar_length() -> None:
     """A long source does not pad many short ones; a few tokens more or less make no group of their own."""
     joining = [sequence(str(tokens), tokens) for tokens in (40, 38, 10, 9, 9, 8)]
