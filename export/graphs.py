@@ -15,6 +15,7 @@ from typing import NamedTuple, cast
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from export.models.attention_rnn import AttentionRnn, Memory
@@ -23,6 +24,8 @@ from export.signature import name_axes
 from export.step_cells import CELL_STEPS
 from service.bundle import Axis
 
+BLOCK, MIN_BLOCKS = 64, 32
+"""Words in a block of the vocabulary, and the blocks from which on they pay."""
 DEFAULT_OPSET = 20
 STATE_PREFIX = "next_"
 FED = "fed"
@@ -122,8 +125,7 @@ class StepGraph(nn.Module):
         if self.model.config.input_feeding:
             state += (features.unsqueeze(1),)
         log_probs = torch.log_softmax(self.model.output(features), dim=-1)
-        best = torch.topk(log_probs, cast("int", k), dim=-1)
-        return best.values, best.indices, *state, *attention
+        return *best_candidates(log_probs, k), *state, *attention
 
     def _attend(self, hidden: Tensor, memory: dict[str, Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         if self.model.attention is None:
@@ -133,6 +135,25 @@ class StepGraph(nn.Module):
         value = torch.matmul(weights, recalled.states).squeeze(1)
         features = torch.tanh(self.model.combine(torch.cat((value, hidden), dim=-1)))
         return features, (weights.squeeze(1),)
+
+
+def best_candidates(log_probs: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the best k values and ids, both `[row, k]`, of `[row, vocabulary]`.
+
+    The best k lie in the k blocks with the best maxima, so of a large vocabulary only these are searched: reading a
+    row once for its maxima is several times faster than TopK over it. k may be as large as the number of blocks.
+    """
+    count = cast("int", k)
+    if log_probs.shape[1] < BLOCK * MIN_BLOCKS:
+        best = torch.topk(log_probs, count, dim=-1)
+        return best.values, best.indices
+    padded = functional.pad(log_probs, (0, -log_probs.shape[1] % BLOCK), value=-torch.inf)
+    blocks = padded.reshape(-1, padded.shape[1] // BLOCK, BLOCK)
+    chosen = torch.topk(blocks.amax(dim=-1), count, dim=-1).indices
+    kept = torch.gather(blocks, 1, chosen.unsqueeze(-1).expand(-1, -1, BLOCK)).flatten(1)
+    best = torch.topk(kept, count, dim=-1)
+    block = torch.gather(chosen, 1, torch.div(best.indices, BLOCK, rounding_mode="floor"))
+    return best.values, block * BLOCK + best.indices % BLOCK
 
 
 def trace(model: AttentionRnn, opset: int = DEFAULT_OPSET) -> Graphs:
