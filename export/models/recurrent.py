@@ -1,4 +1,4 @@
-"""Recurrent layers with time in the second axis and no influence of padding, in a form that trains fast and exports."""
+"""Recurrent layers with time in the second axis and no influence of padding, in a form that trains fast."""
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,8 @@ class BidirectionalEncoder(nn.Module):
     """A stack of bidirectional layers.
 
     The backward direction runs over each row reversed within its own length, so that padding stays behind the words
-    in both directions: packed sequences without their slow kernels, and plain operators for the exporter.
+    in both directions: what packed sequences compute, without their slow kernels. The exported graph says the same
+    with one operator that honours lengths (`export/graphs.py`).
     """
 
     def __init__(self, cell: str, input_size: int, hidden_size: int, layers: int, dropout: float) -> None:

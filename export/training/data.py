@@ -36,8 +36,7 @@ def ensure_vocabularies(pairs: Sequence[Pair], size: int, folder: Path) -> None:
 
 def encode(pairs: Sequence[Pair], folder: Path, longest: int = 100) -> list[Example]:
     """Encode pairs with the folder's vocabularies; pairs over `longest` tokens on a side are left out."""
-    source = vocabulary.load(folder / checkpoint.SOURCE_VOCABULARY)
-    target = vocabulary.load(folder / checkpoint.TARGET_VOCABULARY)
+    source, target = checkpoint.load_vocabularies(folder)
     sources = source.encode([pair.source for pair in pairs], add_eos=True, num_threads=2)
     targets = target.encode([pair.target for pair in pairs], add_eos=True, num_threads=2)
     return [

@@ -62,9 +62,9 @@ class Trainer:
         saved = time.monotonic()
         batches = self._stream()
         while self._update < self._recipe.updates and self._stale < self._recipe.patience:
-            batch = next(batches)
-            loss = self._train_on(batch)
-            progress.advance(loss, int((batch.labels != vocabulary.PAD_ID).sum()), self._learning_rate)
+            seen = self._tokens
+            loss = self._train_on(next(batches))
+            progress.advance(loss, self._tokens - seen, self._learning_rate)
             if self._update % self._recipe.evaluate_every == 0 or self._update == self._recipe.updates:
                 self._judge(progress)
             if time.monotonic() - saved > SAVE_EVERY_SECONDS:
