@@ -43,6 +43,16 @@ class TranslationServiceStub:
                 request_serializer=dragoman_dot_v1_dot_translation__pb2.TranslateRequest.SerializeToString,
                 response_deserializer=dragoman_dot_v1_dot_translation__pb2.TranslateResponse.FromString,
                 _registered_method=True)
+        self.StreamTranslate = channel.unary_stream(
+                '/dragoman.v1.TranslationService/StreamTranslate',
+                request_serializer=dragoman_dot_v1_dot_translation__pb2.StreamTranslateRequest.SerializeToString,
+                response_deserializer=dragoman_dot_v1_dot_translation__pb2.StreamTranslateResponse.FromString,
+                _registered_method=True)
+        self.TranslateSegments = channel.stream_stream(
+                '/dragoman.v1.TranslationService/TranslateSegments',
+                request_serializer=dragoman_dot_v1_dot_translation__pb2.TranslateSegmentsRequest.SerializeToString,
+                response_deserializer=dragoman_dot_v1_dot_translation__pb2.TranslateSegmentsResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/dragoman.v1.TranslationService/ListModels',
                 request_serializer=dragoman_dot_v1_dot_translation__pb2.ListModelsRequest.SerializeToString,
@@ -69,6 +79,22 @@ class TranslationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamTranslate(self, request, context):
+        """Translates one text and sends its translation while it grows. The deltas, one after the other, are the text of the
+        best hypothesis; none is ever taken back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TranslateSegments(self, request_iterator, context):
+        """Translates segments as they come in and answers each as soon as it is done, in whatever order. A segment that fails
+        fails alone. Whoever reads slowly is read from slowly.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """Lists the models that this server holds.
         """
@@ -90,6 +116,16 @@ def add_TranslationServiceServicer_to_server(servicer, server):
                     servicer.Translate,
                     request_deserializer=dragoman_dot_v1_dot_translation__pb2.TranslateRequest.FromString,
                     response_serializer=dragoman_dot_v1_dot_translation__pb2.TranslateResponse.SerializeToString,
+            ),
+            'StreamTranslate': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamTranslate,
+                    request_deserializer=dragoman_dot_v1_dot_translation__pb2.StreamTranslateRequest.FromString,
+                    response_serializer=dragoman_dot_v1_dot_translation__pb2.StreamTranslateResponse.SerializeToString,
+            ),
+            'TranslateSegments': grpc.stream_stream_rpc_method_handler(
+                    servicer.TranslateSegments,
+                    request_deserializer=dragoman_dot_v1_dot_translation__pb2.TranslateSegmentsRequest.FromString,
+                    response_serializer=dragoman_dot_v1_dot_translation__pb2.TranslateSegmentsResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -133,6 +169,60 @@ class TranslationService:
             '/dragoman.v1.TranslationService/Translate',
             dragoman_dot_v1_dot_translation__pb2.TranslateRequest.SerializeToString,
             dragoman_dot_v1_dot_translation__pb2.TranslateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamTranslate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/dragoman.v1.TranslationService/StreamTranslate',
+            dragoman_dot_v1_dot_translation__pb2.StreamTranslateRequest.SerializeToString,
+            dragoman_dot_v1_dot_translation__pb2.StreamTranslateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TranslateSegments(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/dragoman.v1.TranslationService/TranslateSegments',
+            dragoman_dot_v1_dot_translation__pb2.TranslateSegmentsRequest.SerializeToString,
+            dragoman_dot_v1_dot_translation__pb2.TranslateSegmentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,14 @@ class TranslationServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TranslationServiceAsyncStub: ...
     Translate: _grpc.UnaryUnaryMultiCallable[_translation_pb2.TranslateRequest, _translation_pb2.TranslateResponse]
     """Translates one or many texts; results come in the order of the texts."""
+    StreamTranslate: _grpc.UnaryStreamMultiCallable[_translation_pb2.StreamTranslateRequest, _translation_pb2.StreamTranslateResponse]
+    """Translates one text and sends its translation while it grows. The deltas, one after the other, are the text of the
+    best hypothesis; none is ever taken back.
+    """
+    TranslateSegments: _grpc.StreamStreamMultiCallable[_translation_pb2.TranslateSegmentsRequest, _translation_pb2.TranslateSegmentsResponse]
+    """Translates segments as they come in and answers each as soon as it is done, in whatever order. A segment that fails
+    fails alone. Whoever reads slowly is read from slowly.
+    """
     ListModels: _grpc.UnaryUnaryMultiCallable[_translation_pb2.ListModelsRequest, _translation_pb2.ListModelsResponse]
     """Lists the models that this server holds."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_translation_pb2.GetModelRequest, _translation_pb2.GetModelResponse]
@@ -55,6 +63,14 @@ class TranslationServiceAsyncStub(TranslationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Translate: _aio.UnaryUnaryMultiCallable[_translation_pb2.TranslateRequest, _translation_pb2.TranslateResponse]  # type: ignore[assignment]
     """Translates one or many texts; results come in the order of the texts."""
+    StreamTranslate: _aio.UnaryStreamMultiCallable[_translation_pb2.StreamTranslateRequest, _translation_pb2.StreamTranslateResponse]  # type: ignore[assignment]
+    """Translates one text and sends its translation while it grows. The deltas, one after the other, are the text of the
+    best hypothesis; none is ever taken back.
+    """
+    TranslateSegments: _aio.StreamStreamMultiCallable[_translation_pb2.TranslateSegmentsRequest, _translation_pb2.TranslateSegmentsResponse]  # type: ignore[assignment]
+    """Translates segments as they come in and answers each as soon as it is done, in whatever order. A segment that fails
+    fails alone. Whoever reads slowly is read from slowly.
+    """
     ListModels: _aio.UnaryUnaryMultiCallable[_translation_pb2.ListModelsRequest, _translation_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models that this server holds."""
     GetModel: _aio.UnaryUnaryMultiCallable[_translation_pb2.GetModelRequest, _translation_pb2.GetModelResponse]  # type: ignore[assignment]
@@ -74,6 +90,26 @@ class TranslationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_translation_pb2.TranslateResponse, _abc.Awaitable[_translation_pb2.TranslateResponse]]:
         """Translates one or many texts; results come in the order of the texts."""
+
+    @_abc_1.abstractmethod
+    def StreamTranslate(
+        self,
+        request: _translation_pb2.StreamTranslateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_translation_pb2.StreamTranslateResponse], _abc.AsyncIterator[_translation_pb2.StreamTranslateResponse]]:
+        """Translates one text and sends its translation while it grows. The deltas, one after the other, are the text of the
+        best hypothesis; none is ever taken back.
+        """
+
+    @_abc_1.abstractmethod
+    def TranslateSegments(
+        self,
+        request_iterator: _MaybeAsyncIterator[_translation_pb2.TranslateSegmentsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_translation_pb2.TranslateSegmentsResponse], _abc.AsyncIterator[_translation_pb2.TranslateSegmentsResponse]]:
+        """Translates segments as they come in and answers each as soon as it is done, in whatever order. A segment that fails
+        fails alone. Whoever reads slowly is read from slowly.
+        """
 
     @_abc_1.abstractmethod
     def ListModels(
