@@ -20,7 +20,7 @@ from service.admission import Admission
 from service.bundle import Decoding
 from service.catalog import Served
 from service.errors import InvalidRequestError
-from service.request import DecodingParams, Hypothesis, Output, Permit, Request, Timing
+from service.request import DecodingParams, Hypothesis, LengthPenalty, Output, Permit, Request, Timing
 from service.tokenizer import Source
 
 TEXTS_PER_TURN = 8
@@ -155,7 +155,7 @@ def _params(options: Options, decoding: Decoding, source_tokens: int) -> Decodin
         max_target_tokens=decoding.target_limit(source_tokens) if limit is None else limit,
         beam_size=1 if options.beam_size is None else options.beam_size,
         num_hypotheses=1 if options.num_hypotheses is None else options.num_hypotheses,
-        length_penalty=decoding.length_penalty if penalty is None else penalty,
+        length_penalty=LengthPenalty(decoding.length_penalty if penalty is None else penalty),
         return_attention=options.return_attention,
     )
 

@@ -140,7 +140,7 @@ class GreedySearch:
         """Return the one hypothesis of the sequence at `index`."""
         length = self._step - int(self._first_steps[index])
         tokens, log_probs, attention = self._history.trace(index, length)
-        score = sum(log_probs) / length**sequence.request.params.length_penalty
+        score = sum(log_probs) / sequence.request.params.length_penalty(length)
         reason = FinishReason.LENGTH
         if tokens[-1] == self._end_id:
             reason, length = FinishReason.END, length - 1

@@ -24,8 +24,8 @@ class Sequence:
     """Rows of the batch that it takes."""
 
     def __post_init__(self) -> None:
-        """Take as many rows as the beam is wide."""
-        self.rows = self.request.params.beam_size
+        """Take the rows that its search needs."""
+        self.rows = self.request.params.rows
 
     @property
     def source_length(self) -> int:
