@@ -1,6 +1,7 @@
-"""Settings: from flags, then the environment, then defaults. The only module that reads the environment."""
+"""Settings: from flags, the environment, a YAML file, defaults, in this order. Alone in reading the environment."""
 
 import dataclasses
+import difflib
 import math
 import os
 import typing
@@ -16,7 +17,10 @@ from service.errors import StartupError
 EMBEDDED = Path(__file__).parent / "bundles"
 PREFIX = "DRAGOMAN_"
 DEFAULT_SERVER = "127.0.0.1:50051"
+CONFIG = PREFIX + "CONFIG"
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
 
 
 class SettingError(StartupError):
@@ -31,6 +35,13 @@ class Settings:
     host: Annotated[str, Meta(min_length=1, description="address to listen on, for gRPC and metrics")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port of the gRPC server; 0: any free one")] = 50051
     metrics_port: Annotated[int, Meta(ge=0, le=65535, description="port of /metrics over HTTP; 0: any free one")] = 9464
+    health_port: Annotated[
+        Port | None,
+        Meta(description="port of a second server, in plain text, for grpc.health.v1 alone; 0: any free one"),
+    ] = None
+    mode: Annotated[
+        Literal["development", "production"], Meta(description="development, or production: without reflection")
+    ] = "development"
     provider: Annotated[
         Literal["auto", "cpu", "cuda", "tensorrt"], Meta(description="where the graphs run: auto, cpu, cuda, tensorrt")
     ] = "auto"
@@ -43,9 +54,46 @@ class Settings:
     )
     max_texts_per_request: Annotated[int, Meta(ge=1, description="texts in one request")] = 128
     max_text_bytes: Annotated[int, Meta(ge=1, le=1 << 20, description="UTF-8 bytes in one text")] = 8192
+    max_message_bytes: Annotated[int, Meta(ge=1024, le=1 << 30, description="bytes of one message from a client")] = (
+        4 << 20
+    )
+    max_streams_per_connection: Annotated[
+        int, Meta(ge=1, le=1 << 20, description="calls that one connection may have open at once")
+    ] = 1024
+    connection_age_seconds: Annotated[
+        float, Meta(ge=0, description="age at which a client is asked to connect anew, in seconds; 0: never")
+    ] = 0.0
+    connection_grace_seconds: Annotated[
+        float, Meta(ge=0, description="time that the calls of such a connection get to finish, in seconds")
+    ] = 30.0
+    tls_certificate: Annotated[
+        Path | None, Meta(description="PEM file of the server's certificate chain: turns TLS on; read anew on change")
+    ] = None
+    tls_key: Annotated[Path | None, Meta(description="PEM file of the certificate's private key")] = None
+    tls_client_authority: Annotated[
+        Path | None, Meta(description="PEM file of who signs the certificates that clients must show (mutual TLS)")
+    ] = None
+    clients: Annotated[
+        Path | None,
+        Meta(description="YAML file of clients with hashed tokens and quotas: others are refused; read anew on change"),
+    ] = None
+    health_access: Annotated[
+        Literal["open", "clients"], Meta(description="who may ask for health on the gRPC port: open, or clients only")
+    ] = "open"
+    grace_seconds: Annotated[
+        float,
+        Meta(ge=0, description="time to serve on after SIGTERM while balancers see NOT_SERVING, in seconds"),
+    ] = 0.0
     drain_seconds: Annotated[
         float, Meta(ge=0, description="time that running requests get to finish after SIGTERM, in seconds")
     ] = 30.0
+    stall_seconds: Annotated[
+        float, Meta(ge=0, description="a step that takes longer turns health to NOT_SERVING, in seconds; 0: never")
+    ] = 60.0
+    stall_action: Annotated[
+        Literal["report", "exit"],
+        Meta(description="what such a step does beside that: report, or exit: end the process"),
+    ] = "report"
     log_format: Annotated[
         Literal["auto", "json", "text"], Meta(description="json, text, or auto: text on a terminal, JSON otherwise")
     ] = "auto"
@@ -87,20 +135,50 @@ def options() -> list[Option]:
 
 
 def read_settings(flags: Mapping[str, str | None], environment: Mapping[str, str] = os.environ) -> Settings:
-    """Build the settings; `flags` holds the given ones by field name. Raises SettingError."""
+    """Build the settings; `flags` holds the given ones by field name, `config` the file among them.
+
+    Raises SettingError.
+    """
+    file = flags.get("config") or environment.get(CONFIG)
+    written = read_yaml(Path(file)) if file else {}
     values = {}
     for option in options():
-        given = flags.get(option.name)
-        text = environment.get(option.variable) if given is None else given
-        if text is not None:
-            source = option.variable if given is None else option.flag
-            values[option.name] = _convert(source, text, _hints()[option.name])
-    return Settings(**values)
+        sources = (
+            (option.flag, flags.get(option.name)),
+            (option.variable, environment.get(option.variable)),
+            (f"{file}: {option.name}", written.pop(option.name, None)),
+        )
+        for source, value in sources:
+            if value is not None:
+                values[option.name] = _convert(source, value, _hints()[option.name])
+                break
+    if written:
+        raise SettingError(_unknown(f"{file}", next(iter(written))))
+    settings = Settings(**values)
+    if contradiction := _contradiction(settings):
+        raise SettingError(contradiction)
+    return settings
+
+
+def read_yaml(path: Path) -> dict[str, object]:
+    """Read a YAML file that holds one mapping with names for keys; an empty one is empty. Raises SettingError."""
+    try:
+        return msgspec.yaml.decode(path.read_bytes(), type=dict[str, object] | None) or {}
+    except OSError as error:
+        raise SettingError(f"{path} cannot be read ({error.strerror}); give a file that this user may read") from error
+    except msgspec.DecodeError as error:
+        raise SettingError(f"{path} is no YAML mapping of names to values ({error})") from error
 
 
 def client_server(environment: Mapping[str, str] = os.environ) -> str:
     """Return the server that the client commands talk to by default."""
     return environment.get(PREFIX + "SERVER", DEFAULT_SERVER)
+
+
+def health_server(environment: Mapping[str, str] = os.environ) -> str:
+    """Return where `dragoman health` asks by default: the server that the same environment would start here."""
+    port = environment.get(PREFIX + "HEALTH_PORT") or environment.get(PREFIX + "PORT")
+    return f"127.0.0.1:{port}" if port else client_server(environment)
 
 
 def colour_wanted(environment: Mapping[str, str] = os.environ) -> bool:
@@ -122,8 +200,24 @@ def _hints() -> dict[str, Any]:
     return typing.get_type_hints(Settings, include_extras=True)
 
 
-def _convert(source: str, text: str, hint: object) -> Any:  # noqa: ANN401  the hint says what it is, at run time
+def _convert(source: str, value: object, hint: object) -> Any:  # noqa: ANN401  the hint says what it is, at run time
     try:
-        return msgspec.convert(text, hint, strict=False, dec_hook=lambda kind, value: kind(value))
+        return msgspec.convert(value, hint, strict=False, dec_hook=lambda kind, text: kind(text))
     except msgspec.ValidationError as error:
-        raise SettingError(f"{source}: {error}; got {text!r}") from error
+        raise SettingError(f"{source}: {error}; got {value!r}") from error
+
+
+def _unknown(file: str, name: str) -> str:
+    near = difflib.get_close_matches(name, [option.name for option in options()], 1)
+    return f"{file}: there is no setting {name!r}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _contradiction(settings: Settings) -> str | None:
+    """Check what one setting alone cannot say."""
+    if (settings.tls_certificate is None) != (settings.tls_key is None):
+        return "--tls-certificate and --tls-key belong together; give both or none"
+    if settings.tls_client_authority is not None and settings.tls_certificate is None:
+        return "--tls-client-authority needs --tls-certificate and --tls-key: mutual TLS is TLS first"
+    if settings.health_access == "clients" and settings.clients is None and settings.tls_client_authority is None:
+        return "--health-access clients needs --clients, a file that says who they are"
+    return None

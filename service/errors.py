@@ -8,6 +8,7 @@ class Code(enum.Enum):
     """The gRPC status that an error ends as; `rpc` maps it by name, so that nothing else needs to know gRPC."""
 
     INVALID_ARGUMENT = enum.auto()
+    UNAUTHENTICATED = enum.auto()
     NOT_FOUND = enum.auto()
     RESOURCE_EXHAUSTED = enum.auto()
     DEADLINE_EXCEEDED = enum.auto()
@@ -42,6 +43,13 @@ class InvalidRequestError(ServiceError):
         self.description = message
 
 
+class UnauthenticatedError(ServiceError):
+    """The caller shows no token, no certificate, or one that is not known here."""
+
+    code = Code.UNAUTHENTICATED
+    reason = "UNAUTHENTICATED"
+
+
 class ModelNotFoundError(ServiceError):
     """No such model, version or language pair here."""
 
@@ -54,6 +62,13 @@ class OverloadedError(ServiceError):
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "OVERLOADED"
+
+
+class QuotaExceededError(ServiceError):
+    """The client has used what it may use; others are served. A retry after `retry_after` can succeed."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "QUOTA_EXCEEDED"
 
 
 class OutOfMemoryError(ServiceError):

@@ -50,6 +50,7 @@ class RequestLine(msgspec.Struct, omit_defaults=True, kw_only=True):
     code: str = ""
     reason: str = ""
     model: str = ""
+    client: str = ""
     texts: int = 0
     source_tokens: int = 0
     target_tokens: int = 0

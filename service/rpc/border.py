@@ -1,20 +1,23 @@
 """What every call goes through: request id, errors, metrics, one line in the log. Hot: keep it cheap."""
 
-import asyncio
 import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar, cast
+from types import TracebackType
+from typing import Any, NoReturn, TypeAlias, TypeVar, cast
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from service.clients import Client
 from service.errors import InvalidRequestError, ServiceError
 from service.logs import FIELDS, RequestLine, RequestLog
 from service.metrics import MethodMetrics, Metrics
+from service.rpc.access import Access, Context
 from service.rpc.status import DETAILS_KEY, status_code, status_details
 
 logger = logging.getLogger(__name__)
@@ -26,7 +29,7 @@ OTHER_SPELLING = {"OK": "OK", "CANCELLED": "Canceled"}
 
 Asked = TypeVar("Asked", bound=Message)
 Answer = TypeVar("Answer", bound=Message)
-Context = grpc.aio.ServicerContext[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 @dataclass(slots=True)
@@ -39,18 +42,61 @@ class Call:
     line: RequestLine
 
 
+class Passage:
+    """One call on its way through the border; left with an error, it keeps what the client is told of it."""
+
+    __slots__ = ("_border", "_client", "_counters", "_started", "call", "code", "told")
+
+    def __init__(self, border: "Border", counters: MethodMetrics, call: Call, started: float) -> None:
+        self._border = border
+        self._counters = counters
+        self._started = started
+        self._client: Client | None = None
+        self.call = call
+        self.code = "OK"
+        self.told: ServiceError | None = None
+
+    def __enter__(self) -> "Passage":
+        """Count the call."""
+        self._counters.start()
+        return self
+
+    def admit(self, access: Access, context: Context, request: object) -> Client:
+        """Let a client in, or raise; it is in flight until the call ends."""
+        client = access.admit(context, request)
+        self.call.line.client = client.name
+        self._client = client.__enter__()
+        return client
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        """Note how the call ended. What the client can be told goes no further; its going away does."""
+        if isinstance(error, Exception):
+            self.told = self._border.explain(error, self.call)
+            self.code = self.told.code.name
+        elif error is not None:
+            self.code = self._border.interruption(self.call)
+        if self._client is not None:
+            self._client.__exit__(kind, error, traceback)
+        self._border.finish(self._counters, self.call.line, self.code, self._started)
+        return self.told is not None
+
+
 class Border:
-    """Wraps the methods of a service."""
+    """Wraps the methods of a service. Without `access`, whoever can connect may call."""
 
     def __init__(
         self,
         metrics: Metrics,
         log: RequestLog,
+        access: Access | None = None,
         clock: Callable[[], float] = time.monotonic,
         new_id: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self._metrics = metrics
         self._log = log
+        self._access = access
         self._clock = clock
         self._new_id = new_id
 
@@ -60,47 +106,64 @@ class Border:
         name: str,
         asked: type[Asked],
         behaviour: Callable[[Asked, Call], Awaitable[Answer]],
-    ) -> "grpc.RpcMethodHandler[Any, Any]":
-        """Return the gRPC handler of one unary method."""
-        counters = self._metrics.method(service, name)
+    ) -> Handler:
+        """Return the gRPC handler of a method with one message each way."""
+        counters, access = self._metrics.method(service, name), self._access
 
         async def handle(request: Asked | DecodeError, context: Context) -> Answer:
-            started = self._clock()
-            counters.start()
-            call = self._call(name, context, started)
-            code, told = "OK", None
-            try:
-                if isinstance(request, DecodeError):
-                    raise InvalidRequestError("request", f"is no {asked.__name__}; its strings must be valid UTF-8")
-                answer = await behaviour(request, call)
-                context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
+            with self._passage(name, context, counters) as passage:
+                if access is not None:
+                    passage.admit(access, context, request)
+                answer = await behaviour(_valid(request, asked), passage.call)
+                context.set_trailing_metadata(((REQUEST_ID, passage.call.request_id),))
                 return answer
-            except asyncio.CancelledError:
-                late = call.deadline is not None and self._clock() >= call.deadline
-                code = "DEADLINE_EXCEEDED" if late else "CANCELLED"
-                raise
-            except Exception as error:  # noqa: BLE001  told to the client, whatever it is
-                told = self._told(error, call)
-                code = told.code.name
-            finally:
-                self._finish(counters, call.line, code, self._clock() - started)
-            return await self._abort(context, told, call)
+            return await self._abort(context, passage)
 
-        def parse(data: bytes) -> Asked | DecodeError:
-            try:
-                return asked.FromString(data)
-            except DecodeError as error:  # told to the client as its own fault, once the call has a context
-                return error
+        return grpc.unary_unary_rpc_method_handler(handle, _parser(asked), _serialize)
 
-        return grpc.unary_unary_rpc_method_handler(handle, request_deserializer=parse, response_serializer=_serialize)
+    def server_stream(
+        self,
+        service: str,
+        name: str,
+        asked: type[Asked],
+        behaviour: Callable[[Asked, Call], AsyncIterator[Answer]],
+    ) -> Handler:
+        """Return the gRPC handler of a method that answers one message with many."""
+        counters, access = self._metrics.method(service, name, "server_stream"), self._access
 
-    def _call(self, name: str, context: Context, now: float) -> Call:
-        remaining = cast("float | None", context.time_remaining())  # None: no deadline; the stubs know only float
-        request_id = _given_id(context.invocation_metadata() or ()) or self._new_id()
-        deadline = None if remaining is None else now + remaining
-        return Call(request_id, deadline, RequestLine(request_id=request_id, method=name))
+        async def handle(request: Asked | DecodeError, context: Context) -> None:
+            with self._passage(name, context, counters) as passage:
+                if access is not None:
+                    passage.admit(access, context, request)
+                await _send(behaviour(_valid(request, asked), passage.call), context)
+                context.set_trailing_metadata(((REQUEST_ID, passage.call.request_id),))
+                return
+            await self._abort(context, passage)
 
-    def _told(self, error: Exception, call: Call) -> ServiceError:
+        return grpc.unary_stream_rpc_method_handler(handle, _parser(asked), _serialize)
+
+    def both_stream(
+        self,
+        service: str,
+        name: str,
+        asked: type[Asked],
+        behaviour: Callable[[AsyncIterator[Asked], Call], AsyncIterator[Answer]],
+    ) -> Handler:
+        """Return the gRPC handler of a method with many messages each way."""
+        counters, access = self._metrics.method(service, name, "bidi_stream"), self._access
+
+        async def handle(requests: AsyncIterator[Asked | DecodeError], context: Context) -> None:
+            with self._passage(name, context, counters) as passage:
+                client = None if access is None else passage.admit(access, context, None)
+                async with aclosing(_received(requests, asked, access, client)) as received:
+                    await _send(behaviour(received, passage.call), context)
+                context.set_trailing_metadata(((REQUEST_ID, passage.call.request_id),))
+                return
+            await self._abort(context, passage)
+
+        return grpc.stream_stream_rpc_method_handler(handle, _parser(asked), _serialize)
+
+    def explain(self, error: Exception, call: Call) -> ServiceError:
         """Return what the client is told; what nobody foresaw is our bug, and goes to the log with its traceback."""
         if isinstance(error, ServiceError):
             call.line.reason = error.reason
@@ -109,16 +172,69 @@ class Border:
         logger.error("a bug ended a request", exc_info=error, extra={FIELDS: {"request_id": call.request_id}})
         return ServiceError(f"this is a bug in the server; report it with the request id {call.request_id}")
 
-    async def _abort(self, context: Context, error: ServiceError, call: Call) -> NoReturn:
+    def interruption(self, call: Call) -> str:
+        """Return the code of a call that was ended from outside."""
+        late = call.deadline is not None and self._clock() >= call.deadline
+        return "DEADLINE_EXCEEDED" if late else "CANCELLED"
+
+    def finish(self, counters: MethodMetrics, line: RequestLine, code: str, started: float) -> None:
+        """Count a call that ended, and write its line."""
+        seconds = self._clock() - started
+        counters.finish(OTHER_SPELLING.get(code) or code.title().replace("_", ""), seconds)
+        line.code, line.total_ms = code, round(seconds * 1e3, 3)
+        self._log.write(line)
+
+    def _passage(self, name: str, context: Context, counters: MethodMetrics) -> Passage:
+        now = self._clock()
+        remaining = cast("float | None", context.time_remaining())  # None: no deadline; the stubs know only float
+        request_id = _given_id(context.invocation_metadata() or ()) or self._new_id()
+        deadline = None if remaining is None else now + remaining
+        call = Call(request_id, deadline, RequestLine(request_id=request_id, method=name))
+        return Passage(self, counters, call, now)
+
+    async def _abort(self, context: Context, passage: Passage) -> NoReturn:
+        call, error = passage.call, passage.told
+        if error is None:
+            raise AssertionError("this is a bug: a call was aborted without an error")
         about = {"request_id": call.request_id} | ({"model": call.line.model} if call.line.model else {})
         trailing = ((DETAILS_KEY, status_details(error, about)), (REQUEST_ID, call.request_id))
         await context.abort(status_code(error), error.message, trailing)
         raise AssertionError("this is a bug: abort returned")
 
-    def _finish(self, counters: MethodMetrics, line: RequestLine, code: str, seconds: float) -> None:
-        counters.finish(OTHER_SPELLING.get(code) or code.title().replace("_", ""), seconds)
-        line.code, line.total_ms = code, round(seconds * 1e3, 3)
-        self._log.write(line)
+
+async def _send(answers: AsyncIterator[Answer], context: Context) -> None:
+    """Send what a behaviour yields, which is closed whatever happens: a generator left alone would end much later."""
+    async with aclosing(cast("AsyncGenerator[Answer, None]", answers)) as closing:
+        async for answer in closing:
+            await context.write(answer)
+
+
+async def _received(
+    requests: AsyncIterator[Asked | DecodeError], asked: type[Asked], access: Access | None, client: Client | None
+) -> AsyncGenerator[Asked, None]:
+    """Yield the valid messages of a client, each charged to its quota."""
+    async for request in requests:
+        if access is not None and client is not None:
+            access.charge(client, request)
+        yield _valid(request, asked)
+
+
+def _parser(asked: type[Asked]) -> Callable[[bytes], Asked | DecodeError]:
+    """Return a parser that keeps what it cannot parse for the call, which tells the client that it is its own fault."""
+
+    def parse(data: bytes) -> Asked | DecodeError:
+        try:
+            return asked.FromString(data)
+        except DecodeError as error:
+            return error
+
+    return parse
+
+
+def _valid(request: Asked | DecodeError, asked: type[Asked]) -> Asked:
+    if isinstance(request, DecodeError):
+        raise InvalidRequestError("request", f"is no {asked.__name__}; its strings must be valid UTF-8")
+    return request
 
 
 def _given_id(metadata: Iterable[Any]) -> str | None:
