@@ -29,7 +29,10 @@ BLOCK, MIN_BLOCKS = 64, 32
 DEFAULT_OPSET = 20
 STATE_PREFIX = "next_"
 FED = "fed"
+MEMORY = ("states", "keys", "mask")
 TRACED_ROWS, TRACED_SOURCE, TRACED_CANDIDATES = 3, 5, 2
+TRACED_GROUP = 2
+"""Rows that share a source's memory in the traced step."""
 
 
 class Signature(NamedTuple):
@@ -104,7 +107,10 @@ class EncoderGraph(nn.Module):
 
 
 class StepGraph(nn.Module):
-    """`token_ids` `[row]`, `k` `[1]`, memory and state to `log_probs` and `ids` `[row, k]`, state and attention."""
+    """`token_ids` `[row]`, `k` `[1]`, memory and state to `log_probs` and `ids` `[row, k]`, state and attention.
+
+    The rows of a group lie together and share its memory `[group, source, …]`: one product serves all of them.
+    """
 
     def __init__(self, model: AttentionRnn) -> None:
         super().__init__()
@@ -131,10 +137,11 @@ class StepGraph(nn.Module):
         if self.model.attention is None:
             return torch.tanh(self.model.combine(hidden)), ()
         recalled = Memory(memory["states"], memory.get("keys", memory["states"]), memory["mask"])
-        weights = self.model.attention(hidden.unsqueeze(1), recalled.keys, recalled.mask)
-        value = torch.matmul(weights, recalled.states).squeeze(1)
+        queries = hidden.reshape(recalled.states.shape[0], -1, hidden.shape[1])
+        weights = self.model.attention(queries, recalled.keys, recalled.mask)
+        value = torch.matmul(weights, recalled.states).flatten(0, -2)
         features = torch.tanh(self.model.combine(torch.cat((value, hidden), dim=-1)))
-        return features, (weights.squeeze(1),)
+        return features, (weights.flatten(0, -2),)
 
 
 def best_candidates(log_probs: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,10 +171,12 @@ def trace(model: AttentionRnn, opset: int = DEFAULT_OPSET) -> Graphs:
     writes = (*(names.memory or ("states",)), *names.state)
     encoder, encoded = _export(EncoderGraph(model), {"source_ids": ids, "source_lengths": lengths}, writes, opset)
     _keep_outputs(encoder, (*names.memory, *names.state))
-    tokens = {"token_ids": torch.ones(TRACED_ROWS, dtype=torch.int64), "k": torch.tensor([TRACED_CANDIDATES])}
-    carried = {name: encoded[name] for name in (*names.memory, *names.state)}
+    tokens = torch.ones(TRACED_ROWS * TRACED_GROUP, dtype=torch.int64)
+    reads = {"token_ids": tokens, "k": torch.tensor([TRACED_CANDIDATES])}
+    reads |= {name: encoded[name] for name in names.memory}
+    reads |= {name: encoded[name].repeat_interleave(TRACED_GROUP, dim=0) for name in names.state}
     writes = ("log_probs", "ids", *(STATE_PREFIX + name for name in names.state), *filter(None, (names.attention,)))
-    step, _ = _export(StepGraph(model), tokens | carried, writes, opset)
+    step, _ = _export(StepGraph(model), reads, writes, opset)
     return Graphs(names, encoder, step)
 
 
@@ -178,7 +187,7 @@ def axes_of(name: str, tensor: Tensor) -> tuple[Axis, ...]:
     axes: list[Axis] = ["row", *tensor.shape[1:]]
     if name in ("log_probs", "ids"):
         axes[1] = "candidate"
-    elif name in ("source_ids", "states", "keys", "mask", "attention"):
+    elif name in ("source_ids", "attention", *MEMORY):
         axes[1] = "source"
     return tuple(axes)
 
@@ -190,6 +199,7 @@ def _export(module: nn.Module, inputs: dict[str, Tensor], writes: tuple[str, ...
     with torch.no_grad():
         outputs = dict(zip(writes, module(*inputs.values()), strict=True))
     axes = {name: axes_of(name, tensor) for name, tensor in (inputs | outputs).items()}
+    axes |= {name: ("group", *axes[name][1:]) for name in inputs if name in MEMORY}
     dynamic = {name: {at: axis for at, axis in enumerate(named) if isinstance(axis, str)}
                for name, named in axes.items()}  # fmt: skip
     with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,7 @@ MANIFEST = "bundle.json"
 MAX_MANIFEST_BYTES = 1 << 20
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
-Axis = Literal["row", "source", "target", "candidate"] | int
+Axis = Literal["row", "group", "source", "target", "candidate"] | int
 Precision = Literal["fp32", "int8"]
 
 
@@ -126,6 +126,9 @@ class Manifest(Part, frozen=True):
     `[row, source]`, None for a model without attention. The other names are fixed: the encoder reads `source_ids`
     `[row, source]` and `source_lengths` `[row]`; a step reads `token_ids` `[row]` and `k` `[1]`, and writes
     `log_probs` and `ids` `[row, candidate]`, best first; all ids and lengths are int64.
+
+    A step reads memory as `[group, source, …]`: rows that attend to one source share it. Every group has as many rows
+    as the next, and they lie together: row r attends to memory `r // (rows // groups)`.
     """
 
     format: int

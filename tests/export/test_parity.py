@@ -87,6 +87,34 @@ def test_a_row_does_not_depend_on_its_neighbours(precision: Precision, attention
         np.testing.assert_array_equal(of_one.log_probs, of_batch.log_probs[:1])
 
 
+@pytest.mark.parametrize("attention", ["dot", "general", "concat"])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_rows_of_a_group_share_their_memory(precision: Precision, attention: str) -> None:
+    """Four rows that read one memory give what they give with a copy each."""
+    model = load(AttentionRnnConfig(300, 400, "lstm", attention, 32, 64), precision)  # type: ignore[arg-type]
+    ids = np.random.default_rng(3).integers(4, 300, (3, 12))
+    lengths = np.array([12, 5, 9])
+    ids *= np.arange(12) < lengths[:, None]
+    encoded = model.encode(ids, lengths)
+    state = {name: values.repeat(4, axis=0) for name, values in encoded.state.items()}
+    grouped = encoded.memory | state
+    copied = {name: values.repeat(4, axis=0) for name, values in encoded.memory.items()} | state
+    tokens = np.arange(4, 16)
+    for _ in range(5):
+        of_group, of_copy = (
+            model.step(tokens, grouped, 5, attention=True),
+            model.step(tokens, copied, 5, attention=True),
+        )
+        grouped |= of_group.state
+        copied |= of_copy.state
+        tokens = of_copy.ids[:, 0].copy()
+
+        np.testing.assert_array_equal(of_copy.ids, of_group.ids)
+        np.testing.assert_allclose(of_copy.log_probs, of_group.log_probs, atol=1e-6)
+        np.testing.assert_allclose(of_copy.attention, of_group.attention, atol=1e-6)  # type: ignore[arg-type]
+    assert ("group", "source", 64) == next(t.axes for t in model.manifest.decoder_step.inputs if t.name == "states")
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_row_does_not_depend_on_padding(precision: Precision) -> None:
     """Beside a longer sentence, a row gives the same words at the same cost; sums may associate otherwise."""
