@@ -1,4 +1,4 @@
-"""`dragoman`: serve, translate, models. Modules that a command alone needs are imported by that command."""
+"""`dragoman`: serve, translate, models, load. Modules that a command alone needs are imported by that command."""
 
 import argparse
 import itertools
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from service import config, terminal
 from service.bundle import read_manifest
 from service.errors import StartupError
+from service.load import options as load_options
 from service.repository import find_bundles
 
 if TYPE_CHECKING:
@@ -81,7 +82,10 @@ def _parser() -> Parser:
     models = commands.add_parser("models", help="list the models of a server, or of a repository")
     models.add_argument("--model-repository", type=Path, metavar="DIR", help="list this folder instead of a server")
     models.set_defaults(run=_models)
-    for client in (translate, models):
+
+    load = load_options.declare(commands)
+    load.set_defaults(run=_load)
+    for client in (translate, models, load):
         client.add_argument("--server", default=config.client_server(), metavar="HOST:PORT", help="[DRAGOMAN_SERVER]")
         client.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="for one call")
     return parser
@@ -166,6 +170,22 @@ def _models(given: argparse.Namespace) -> int:
             return _complain(error, 1)
     print(terminal.table(terminal.MODEL_COLUMNS, [row.cells() for row in rows]))
     return 0
+
+
+def _load(given: argparse.Namespace) -> int:
+    try:
+        from service.load import command  # noqa: PLC0415
+    except ImportError as error:
+        return _complain(ValueError(f"loading needs more ({error}): pip install 'dragoman[load]'"), 1)
+    from service.load.plan import PlanError  # noqa: PLC0415
+    from service.rpc.client import ClientError  # noqa: PLC0415
+
+    try:
+        return command.run(given)
+    except PlanError as error:
+        return _complain(error, USAGE_ERROR)
+    except ClientError as error:
+        return _complain(error, 1)
 
 
 def _described(folder: Path) -> terminal.ModelRow:

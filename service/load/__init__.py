@@ -1,0 +1,1 @@
+"""`dragoman load`: the load generator."""
