@@ -4,6 +4,7 @@ import bisect
 import importlib.metadata
 import itertools
 import platform
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -13,12 +14,14 @@ from prometheus_client.registry import Collector
 
 from service.errors import InvalidRequestError, ModelNotFoundError, OverloadedError, ServiceError, UnavailableError
 from service.request import FinishReason, Output, StepReport
+from service.vitals import native_memory
 
 SECONDS = (
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1,
     0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
 """Bounds of the time histograms: fine below 300 ms, where translation lives."""
+ACTIVITIES = ("encode", "step", "host", "idle")
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 OTHER_MODEL = "other"
 """Label of requests for a model that is not here: clients cannot make labels up."""
@@ -49,9 +52,12 @@ class Distribution:
 class ModelMetrics:
     """What one engine tells about its model; a StepObserver. `pending` counts the texts in the engine."""
 
-    def __init__(self, pending: Callable[[], int]) -> None:
+    def __init__(self, pending: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
         self._pending = pending
+        self._clock = clock
+        self._since = clock()
         self._running = 0
+        self._seconds = dict.fromkeys(ACTIVITIES, 0.0)
         self.source_tokens = 0
         self.target_tokens = 0
         self.finished = dict.fromkeys(FinishReason, 0)
@@ -73,13 +79,22 @@ class ModelMetrics:
         """Texts that are there and not running."""
         return max(0, self._pending() - self._running)
 
+    def seconds(self) -> dict[str, float]:
+        """Return how long the engine thread did what; what is not known yet to be work is idle, but never less so."""
+        seconds = self._seconds
+        busy = seconds["encode"] + seconds["step"] + seconds["host"]
+        seconds["idle"] = max(seconds["idle"], self._clock() - self._since - busy)
+        return seconds
+
     def observe_step(self, report: StepReport) -> None:
         """Take note of one step; rows that did not just join have waited this whole step for their token."""
         self._running = report.running
+        seconds = self._seconds
+        seconds["encode"] += report.encode
+        seconds["step"] += report.step
+        seconds["host"] += report.host
         self.source_tokens += report.source_tokens
         self.target_tokens += report.rows
-        if report.joined:
-            self.encode.add(report.encode)
         if report.rows:
             self.step.add(report.step)
             self.rows.add(report.rows)
@@ -95,6 +110,7 @@ class ModelMetrics:
             timing = output.timing
             self.queue_time.add(timing.queue)
             if timing.first_token:
+                self.encode.add(timing.encode)
                 self.first_token.add(timing.first_token)
                 self.decode.add(timing.decode)
 
@@ -138,6 +154,8 @@ class Metrics(Collector):
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self._models: list[tuple[str, ModelMetrics]] = []
+        self.loop_lag = Distribution(SECONDS)
+        """How late timers of the event loop are."""
         labels = ["grpc_type", "grpc_service", "grpc_method"]
         self._started = Counter("grpc_server_started", "RPCs started.", labels, registry=registry)
         self._handled = Counter("grpc_server_handled", "RPCs ended.", [*labels, "grpc_code"], registry=registry)
@@ -151,6 +169,8 @@ class Metrics(Collector):
             "dragoman_model_info", "Models held.", [*ModelLabels.__dataclass_fields__], registry=registry
         )
         self._load = Gauge("dragoman_model_load_seconds", "Time to load a model.", ["model"], registry=registry)
+        self._max_rows = Gauge("dragoman_max_rows", "Rows that a batch may have.", registry=registry)
+        self._max_waiting = Gauge("dragoman_max_waiting", "Texts that may wait for a row.", registry=registry)
 
     @classmethod
     def create(cls) -> "Metrics":
@@ -163,6 +183,11 @@ class Metrics(Collector):
             metrics._rejected.labels(OTHER_MODEL, error.reason)
         metrics.registry.register(metrics)
         return metrics
+
+    def set_limits(self, max_rows: int, max_waiting: int) -> None:
+        """Show how much this server takes."""
+        self._max_rows.set(max_rows)
+        self._max_waiting.set(max_waiting)
 
     def add_model(self, labels: ModelLabels, load_seconds: float, pending: Callable[[], int]) -> ModelMetrics:
         """Show a model from now on; return the observer of its engine. `pending` counts the texts in the engine."""
@@ -195,7 +220,7 @@ class Metrics(Collector):
                 finished.add_metric([name, reason.value], value)
         yield finished
         yield self._histogram("dragoman_queue_time_seconds", "Submission to encoding.", lambda model: model.queue_time)
-        yield self._histogram("dragoman_encode_seconds", "One run of the encoder.", lambda model: model.encode)
+        yield self._histogram("dragoman_encode_seconds", "Encoding of a text.", lambda model: model.encode)
         yield self._histogram("dragoman_step_seconds", "One decoder step of all rows.", lambda model: model.step)
         yield self._histogram(
             "dragoman_time_to_first_token_seconds", "Submission to the first token.", lambda model: model.first_token
@@ -205,20 +230,31 @@ class Metrics(Collector):
         )
         yield self._histogram("dragoman_decode_seconds", "Encoding to the last token.", lambda model: model.decode)
         yield self._histogram("dragoman_batch_rows", "Rows of a decoder step.", lambda model: model.rows)
+        engine = CounterMetricFamily("dragoman_engine_seconds", "Engine thread's time.", labels=["model", "activity"])
+        for activity in ACTIVITIES:
+            for name, value in self._sums(lambda model, activity=activity: model.seconds()[activity]).items():  # type: ignore[misc]
+                engine.add_metric([name, activity], value)
+        yield engine
+        lag = HistogramMetricFamily("dragoman_event_loop_lag_seconds", "How late timers of the event loop are.")
+        lag.add_metric([], self.loop_lag.buckets(), self.loop_lag.total)
+        yield lag
+        if (native := native_memory()) is not None:
+            text = "Allocated by native code, ONNX Runtime's memory among it."
+            yield GaugeMetricFamily("dragoman_native_memory_bytes", text, native)
 
-    def _sums(self, value: Callable[[ModelMetrics], int]) -> dict[str, int]:
-        sums: dict[str, int] = {}
+    def _sums(self, value: Callable[[ModelMetrics], float]) -> dict[str, float]:
+        sums: dict[str, float] = {}
         for name, model in self._models:
             sums[name] = sums.get(name, 0) + value(model)
         return sums
 
-    def _gauge(self, name: str, text: str, value: Callable[[ModelMetrics], int]) -> Metric:
+    def _gauge(self, name: str, text: str, value: Callable[[ModelMetrics], float]) -> Metric:
         family = GaugeMetricFamily(name, text, labels=["model"])
         for model, number in self._sums(value).items():
             family.add_metric([model], number)
         return family
 
-    def _counter(self, name: str, text: str, value: Callable[[ModelMetrics], int]) -> Metric:
+    def _counter(self, name: str, text: str, value: Callable[[ModelMetrics], float]) -> Metric:
         family = CounterMetricFamily(name, text, labels=["model"])
         for model, number in self._sums(value).items():
             family.add_metric([model], number)

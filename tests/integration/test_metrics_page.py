@@ -37,7 +37,7 @@ def test_one_text_leaves_its_marks() -> None:
     assert 1 == samples['dragoman_requests_rejected_total{model="other",reason="MODEL_NOT_FOUND"}']
     ended = {reason.value: samples[f'dragoman_requests_finished_total{{finish_reason="{reason.value}",model="toy"}}']
              for reason in FinishReason}  # fmt: skip
-    assert {"end": 1, "length": 0, "cancelled": 0, "deadline": 0, "error": 0} == ended
+    assert {reason.value: float(reason is FinishReason.END) for reason in FinishReason} == ended
     method = 'grpc_method="Translate",grpc_service="dragoman.v1.TranslationService",grpc_type="unary"'
     assert 2 == samples[f"grpc_server_started_total{{{method}}}"]
     assert 2 == samples[f"grpc_server_handling_seconds_count{{{method}}}"]
@@ -45,6 +45,7 @@ def test_one_text_leaves_its_marks() -> None:
         assert 1 == samples[f'grpc_server_handled_total{{grpc_code="{code}",{method}}}']
     assert any(name.startswith("dragoman_build_info{") for name in samples)
     assert "process_resident_memory_bytes" in samples
+    assert (64, 1024) == (samples["dragoman_max_rows"], samples["dragoman_max_waiting"])
 
 
 def test_clients_cannot_make_labels_up() -> None:

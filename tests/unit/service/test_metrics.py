@@ -42,6 +42,29 @@ def test_waiting_and_running_never_exceed_what_is_there() -> None:
     assert (0, 0) == (model.waiting, model.running)
 
 
+def test_the_engine_is_idle_when_it_does_not_work() -> None:
+    """Its activities add up to the time that has passed; what turns out to be work is not taken from idle again."""
+    now = 100.0
+    model = ModelMetrics(lambda: 1, clock=lambda: now)
+    now = 100.5
+    assert {"encode": 0.0, "step": 0.0, "host": 0.0, "idle": 0.5} == model.seconds()
+    model.observe_step(report(joined=1, rows=1, running=1))
+    assert {"encode": 0.001, "step": 0.005, "host": 0.002, "idle": 0.5} == model.seconds()
+    now = 101.0
+    assert model.seconds()["idle"] == pytest.approx(0.992)
+
+
+def test_a_text_is_encoded_once() -> None:
+    """Queue, encode and decode are times of one text each, so that their means add up to its time in the engine."""
+    model = ModelMetrics(lambda: 0)
+    model.observe_step(report(joined=2, rows=2, running=0))
+    timing = Timing(queue=0.1, encode=0.2, first_token=0.3, decode=0.4, steps=1)
+    model.observe_outputs([Output(name, finish_reason=FinishReason.END, timing=timing) for name in ("a", "b")])
+    counts = [sum(times.counts) for times in (model.queue_time, model.encode, model.decode)]
+    assert [2, 2, 2] == counts
+    assert model.encode.total == pytest.approx(0.4)
+
+
 def test_only_the_last_output_ends_a_request() -> None:
     """Increments are no ends; one that never ran has no first token."""
     model = ModelMetrics(lambda: 0)
