@@ -17,6 +17,16 @@ class Vocabularies(NamedTuple):
     source: spm.SentencePieceProcessor
     target: spm.SentencePieceProcessor
 
+    def encode_sources(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode source texts, with their end symbol."""
+        ids: list[list[int]] = self.source.encode(list(texts), add_eos=True, num_threads=2)
+        return ids
+
+    def encode_targets(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode target texts, with their end symbol."""
+        ids: list[list[int]] = self.target.encode(list(texts), add_eos=True, num_threads=2)
+        return ids
+
     def source_ids(self, text: str) -> list[int]:
         """Encode a source text, with its end symbol."""
         ids: list[int] = self.source.encode(text, add_eos=True)

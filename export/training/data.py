@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -15,6 +16,16 @@ TRAIN, EVERYDAY, DEV = "train.tsv.xz", "everyday_train.tsv", "dev.tsv"
 TEST_SETS = ("test.tsv", "everyday_test.tsv")
 
 
+class Encoder(Protocol):
+    """A vocabulary of either family."""
+
+    def encode_sources(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode source texts, with their end symbol."""
+
+    def encode_targets(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode target texts, with their end symbol."""
+
+
 def training_pairs(corpus: Path, recipe: Recipe) -> list[Pair]:
     """Read the corpus, the everyday sentences and the templates; none may stand in dev or in a test set."""
     held_out = {source for name in (DEV, *TEST_SETS) for source, _ in read_tsv(corpus / name)}
@@ -24,21 +35,25 @@ def training_pairs(corpus: Path, recipe: Recipe) -> list[Pair]:
     return [pair for pair in pairs if pair.source not in held_out]
 
 
+def without_labels(pairs: Sequence[Pair]) -> list[Pair]:
+    """Leave out what counts less: the texts that a vocabulary is made of."""
+    return [pair for pair in pairs if pair.weight >= 1.0]
+
+
 def ensure_vocabularies(pairs: Sequence[Pair], size: int, folder: Path) -> None:
     """Train the two SentencePiece models unless the folder has them; labels count less, as in training."""
     folder.mkdir(parents=True, exist_ok=True)
-    sentences = [pair for pair in pairs if pair.weight >= 1.0]
+    sentences = without_labels(pairs)
     sides = ((checkpoint.SOURCE_VOCABULARY, "source"), (checkpoint.TARGET_VOCABULARY, "target"))
     for name, side in sides:
         if not (folder / name).exists():
             vocabulary.train((getattr(pair, side) for pair in sentences), size, folder / name)
 
 
-def encode(pairs: Sequence[Pair], folder: Path, longest: int = 100) -> list[Example]:
-    """Encode pairs with the folder's vocabularies; pairs over `longest` tokens on a side are left out."""
-    source, target = checkpoint.load_vocabularies(folder)
-    sources = source.encode([pair.source for pair in pairs], add_eos=True, num_threads=2)
-    targets = target.encode([pair.target for pair in pairs], add_eos=True, num_threads=2)
+def encode(pairs: Sequence[Pair], vocabulary: Encoder, longest: int = 100) -> list[Example]:
+    """Encode pairs; those over `longest` tokens on a side are left out."""
+    sources = vocabulary.encode_sources([pair.source for pair in pairs])
+    targets = vocabulary.encode_targets([pair.target for pair in pairs])
     return [
         Example(np.asarray(from_ids, np.int32), np.asarray(to_ids, np.int32), pair.weight)
         for pair, from_ids, to_ids in zip(pairs, sources, targets, strict=True)

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from export import checkpoint, vocabulary
-from export.models.attention_rnn import AttentionRnn
 from export.training.batches import Batch, Batches, Example, collate
+from export.training.learner import Learner
 from export.training.progress import Progress
 from export.training.recipe import Recipe
 
@@ -20,7 +19,7 @@ TRAINING_STATE = "training.pt"
 HISTORY = "history.jsonl"
 SAVE_EVERY_SECONDS = 120.0
 
-Evaluate = Callable[[AttentionRnn], float]
+Evaluate = Callable[[], float]
 
 
 def pick_device() -> torch.device:
@@ -42,16 +41,19 @@ class Trainer:
     """Owns the model, the optimizer and the position in the data."""
 
     def __init__(
-        self, model: AttentionRnn, examples: Sequence[Example], recipe: Recipe, folder: Path, evaluate: Evaluate
+        self, learner: Learner, examples: Sequence[Example], recipe: Recipe, folder: Path, evaluate: Evaluate
     ) -> None:
         self._device = pick_device()
         self._dtype = pick_dtype(self._device)
-        self._model = model.to(self._device)
+        self._learner = learner
+        self._model = learner.model.to(self._device)
         self._recipe = recipe
         self._folder = folder
         self._evaluate = evaluate
         self._batches = Batches(examples, recipe.max_tokens, recipe.seed)
-        self._optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
+        self._optimizer = torch.optim.Adam(
+            self._model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True
+        )
         self._update, self._pass, self._position, self._tokens = 0, 0, 0, 0
         self._best, self._stale = -math.inf, 0
 
@@ -82,7 +84,7 @@ class Trainer:
             batches = self._batches.of_pass(self._pass)
             for examples in batches[self._position :]:
                 self._position += 1
-                yield collate(examples, vocabulary.PAD_ID, vocabulary.START_ID)
+                yield collate(examples, self._learner.pad_id, self._learner.start_id)
             self._pass, self._position = self._pass + 1, 0
 
     def _train_on(self, batch: Batch) -> float:
@@ -99,25 +101,23 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._recipe.clip_norm)
         self._optimizer.step()
         self._update += 1
-        self._tokens += int((batch.labels != vocabulary.PAD_ID).sum())
+        self._tokens += int((batch.labels != self._learner.pad_id).sum())
         return loss.item()
 
     def _loss(self, batch: Batch) -> Tensor:
         """Return the label-smoothed cross-entropy (Szegedy et al. 2016, section 7) per target token."""
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
-            memory, state = self._model.encode(batch.source, batch.source_lengths)
-            decoded = self._model.decode(batch.inputs, state, memory)
-            real = batch.labels != vocabulary.PAD_ID
-            logits = self._model.output(self._model.dropout(decoded.features)[real])
-        return functional.cross_entropy(logits, batch.labels[real], label_smoothing=self._recipe.label_smoothing)
+            logits = self._learner.logits(batch)
+        labels = batch.labels[batch.labels != self._learner.pad_id]
+        return functional.cross_entropy(logits, labels, label_smoothing=self._recipe.label_smoothing)
 
     def _judge(self, progress: Progress) -> None:
         self._model.eval()
-        score = self._evaluate(self._model)
+        score = self._evaluate()
         decaying = self._recipe.learning_rate_at(self._update) < self._recipe.learning_rate
         if score > self._best:
             self._best, self._stale = score, 0
-            checkpoint.save(self._model, self._folder)
+            self._learner.save()
         elif not decaying:
             self._stale += 1
         progress.evaluated(score, self._best)

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import MarianMTModel, MarianTokenizer
 
 from export import checkpoint
 from export.cli import main
 from export.models.attention_rnn import AttentionRnn, AttentionRnnConfig
 from export.training import data, trainer
 from export.training.batches import Example
+from export.training.learner import AttentionRnnLearner
 from export.training.recipe import Recipe
 from export.training.trainer import Trainer
+from export.transformer import marian_vocabulary
 
 pytestmark = pytest.mark.torch
 
@@ -30,7 +33,7 @@ class KilledError(Exception):
 @pytest.fixture(scope="module")
 def examples(corpus: Path, checkpoint_folder: Path) -> list[Example]:
     """Encode the tiny corpus; fewer batches than updates, so that a pass ends within the run."""
-    return data.encode(data.training_pairs(corpus, RECIPE)[:60], checkpoint_folder)
+    return data.encode(data.training_pairs(corpus, RECIPE)[:60], checkpoint.load_vocabularies(checkpoint_folder))
 
 
 def train(folder: Path, examples: list[Example], recipe: Recipe = RECIPE, killed: bool = False) -> AttentionRnn:
@@ -39,12 +42,12 @@ def train(folder: Path, examples: list[Example], recipe: Recipe = RECIPE, killed
     model = AttentionRnn(CONFIG)
     folder.mkdir(exist_ok=True)
 
-    def evaluate(_: AttentionRnn) -> float:
+    def evaluate() -> float:
         if killed:
             raise KilledError
         return 1.0
 
-    Trainer(model, examples, recipe, folder, evaluate).run()
+    Trainer(AttentionRnnLearner(model, folder), examples, recipe, folder, evaluate).run()
     return model
 
 
@@ -96,6 +99,22 @@ def test_train_command(
     assert "best dev chrF" in capsys.readouterr().out
     assert "gru" == checkpoint.load(folder).config.cell
     assert {"source.spm", "target.spm", "history.jsonl", "training.pt"} <= {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")  # Tokenizing does not use it.
+def test_train_command_for_marian(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command makes a MarianMT checkpoint that Hugging Face's library loads, tokenizer and all, and resumes it."""
+    command = ["train", str(tmp_path), "--corpus", str(corpus), "--family", "marian", "--vocabulary-size", "400",
+               "--embedding-size", "32", "--encoder-layers", "2", "--dropout", "0.0", "--max-tokens", "300",
+               "--label-weight", "1.0", "--template-weight", "0.01", "--evaluate-every", "2"]  # fmt: skip
+
+    assert [0, 0] == [main([*command, "--updates", updates]) for updates in ("2", "4")]
+    assert "best dev chrF" in capsys.readouterr().out
+    model, tokenizer = MarianMTModel.from_pretrained(tmp_path), MarianTokenizer.from_pretrained(tmp_path)
+    ids = tokenizer(["나는 카페에 갔다."]).input_ids[0]
+    assert marian_vocabulary.load(tmp_path).encode_sources(["나는 카페에 갔다."]) == [ids]
+    assert (400, 2, 1, 399) == (len(tokenizer), len(model.model.encoder.layers), len(model.model.decoder.layers),
+                                model.config.decoder_start_token_id)  # fmt: skip
 
 
 def test_missing_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

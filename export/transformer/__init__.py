@@ -1,0 +1,1 @@
+"""The Transformer family: checkpoints of Hugging Face's encoder-decoder architectures."""
