@@ -64,7 +64,7 @@ class LengthPenalty:
     def __call__(self, length: int) -> float:
         """Return the divisor for a length in tokens."""
         base = (5 + length) / 6 if self.kind is LengthPenaltyKind.GNMT else float(length)
-        return base**self.exponent
+        return float(base**self.exponent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,8 @@ class Sampling:
     top_k: int = MAX_CANDIDATES
     top_p: float = 1.0
     seed: int = 0
+    stream: int = 0
+    """Which text of a call it is: with one seed, each has draws of its own."""
 
     def __post_init__(self) -> None:
         """Raise InvalidRequestError that names the option at fault."""
@@ -142,7 +144,8 @@ class DecodingParams:
             (1 <= self.num_hypotheses <= most, "num_hypotheses",
              f"must be from 1 to {most} (the beam size or, when sampling, {MAX_BEAM_SIZE})"),
             (0.0 <= self.patience <= 100.0, "patience", "must be from 0 (exact) to 100"),
-            (self.no_repeat_ngram_size >= 0, "no_repeat_ngram_size", "must be at least 1, or 0 for no such rule"),
+            (self.no_repeat_ngram_size >= 2 or self.no_repeat_ngram_size == 0, "no_repeat_ngram_size",
+             "must be at least 2, or 0 for no such rule"),
             (self.max_phrase_repeats == 0 or self.max_phrase_repeats >= 2, "max_phrase_repeats",
              "must be at least 2, or 0 for no such rule"),
             (len(self.suppressed_ids) <= MAX_SUPPRESSED, "suppressed_tokens", f"takes at most {MAX_SUPPRESSED} tokens"),

@@ -1,6 +1,7 @@
 """Stand-ins whose behaviour can be worked out by hand: a model without weights, and what surrounds an engine."""
 
 import threading
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -8,8 +9,8 @@ import numpy as np
 from service import bundle
 from service.engine.engine import Engine
 from service.engine.scheduler import Limits
-from service.engine.session import Arrays, Encoded, Stepped
-from service.request import DecodingParams, Int64, Output, Request, StepReport
+from service.engine.session import Arrays, Encoded, Model, Stepped
+from service.request import DecodingParams, Float32, Hypothesis, Int64, Output, Request, StepReport
 
 PAD_ID, UNKNOWN_ID, START_ID, END_ID = 0, 1, 2, 3
 
@@ -30,7 +31,7 @@ def manifest(max_source_tokens: int = 100, max_target_tokens: int = 120) -> bund
         (
             _tensor("token_ids", "row", dtype="int64"),
             _tensor("k", 1, dtype="int64"),
-            _tensor("states", "row", "source", 1),
+            _tensor("states", "group", "source", 1),
             _tensor("position", "row", 1),
         ),
         (
@@ -86,13 +87,72 @@ class ReversingModel:
         self._on_step(len(token_ids))
         left = carried["position"][:, 0].astype(np.int64)
         at = np.maximum(left - 1, 0)
-        rows = np.arange(len(left))
-        assert len(token_ids) == len(left) == len(carried["states"])
-        self.widths.append(carried["states"].shape[1])
-        ids = np.where(left > 0, carried["states"][rows, at, 0].astype(np.int64), END_ID)
+        groups, width = carried["states"].shape[:2]
+        assert len(token_ids) == len(left)
+        group = np.arange(len(left)) // (len(left) // groups)
+        self.widths.append(width)
+        ids = np.where(left > 0, carried["states"][group, at, 0].astype(np.int64), END_ID)
         weights = np.eye(carried["states"].shape[1], dtype=np.float32)[at] if attention else None
         log_probs = np.full((len(left), k), -0.5, np.float32)
         return Stepped(log_probs, np.repeat(ids[:, None], k, axis=1), weights, {"position": carried["position"] - 1})
+
+
+class BabblingModel:
+    """A small language model whose every prefix has a distribution of its own, which a test can work out as well.
+
+    The state is a number that stands for the source and all tokens so far; log-probabilities and attention are drawn
+    from it. So two hypotheses that change places, or one that reads another's state, show in every number.
+    """
+
+    provider = "cpu"
+
+    def __init__(self, vocabulary: int, end_bias: float = 0.0, **limits: int) -> None:
+        self.manifest = manifest(**limits)
+        self._vocabulary = vocabulary
+        self._end_bias = end_bias
+
+    def encode(self, source_ids: Int64, source_lengths: Int64) -> Encoded:
+        """Keep the ids as memory, and a number made of them as state."""
+        seeds = [self.start(ids[:length].tolist()) for ids, length in zip(source_ids, source_lengths, strict=True)]
+        return Encoded({"states": source_ids[:, :, None].astype(np.float32)}, {"position": np.array(seeds)[:, None]})
+
+    def step(self, token_ids: Int64, carried: Arrays, k: int, attention: bool) -> Stepped:
+        """Give the best k of each row's distribution; the start symbol leaves the state as it is."""
+        states = [self.follow(state, token) for state, token in zip(carried["position"][:, 0], token_ids, strict=True)]
+        log_probs = np.stack([self.log_probs(state) for state in states])
+        ids = np.argsort(-log_probs, axis=1, kind="stable")[:, :k]
+        groups = len(carried["states"])
+        memory = carried["states"][:, :, 0].repeat(len(states) // groups, axis=0)
+        weights = np.stack([self.attention(state, row) for state, row in zip(states, memory, strict=True)])
+        best = np.take_along_axis(log_probs, ids, 1)
+        missing = ((0, 0), (0, max(0, k - self._vocabulary)))
+        best, ids = np.pad(best, missing, constant_values=-np.inf), np.pad(ids, missing)
+        return Stepped(best, ids, weights if attention else None, {"position": np.array(states)[:, None]})
+
+    @staticmethod
+    def start(source: list[int]) -> int:
+        """Return the state that a source begins with."""
+        return zlib.crc32(repr(source).encode())
+
+    @staticmethod
+    def follow(state: int, token: int) -> int:
+        """Return the state behind a token."""
+        return int(state) if token == START_ID else zlib.crc32(f"{state} {token}".encode())
+
+    def log_probs(self, state: int) -> Float32:
+        """Return the log-probabilities `[vocabulary]` of a state; only the end symbol and real words have any."""
+        scores = np.random.default_rng(state).normal(0.0, 1.5, self._vocabulary)
+        scores[END_ID] += self._end_bias
+        scores[:END_ID] = -np.inf
+        normalized: Float32 = (scores - np.logaddexp.reduce(scores)).astype(np.float32)
+        return normalized
+
+    @staticmethod
+    def attention(state: int, memory: Float32) -> Float32:
+        """Return weights `[source]` over what is no padding."""
+        weights = np.random.default_rng(state + 1).random(len(memory)) * (memory > 0)
+        normalized: Float32 = (weights / weights.sum()).astype(np.float32)
+        return normalized
 
 
 class FakePermit:
@@ -143,19 +203,34 @@ class Recorder:
 class Stage:
     """An engine with a clock that a test moves."""
 
-    def __init__(self, model: ReversingModel | None = None, limits: Limits = Limits(max_rows=4)) -> None:
-        self.model = model or ReversingModel()
+    def __init__(self, model: Model | None = None, limits: Limits = Limits(max_rows=4)) -> None:
         self.recorder = Recorder()
         self.now = 100.0
         self.engine = Engine(
-            self.model, limits, self.recorder.deliver, self.recorder, self.recorder.fail, clock=lambda: self.now
+            model or ReversingModel(),
+            limits,
+            self.recorder.deliver,
+            self.recorder,
+            self.recorder.fail,
+            clock=lambda: self.now,
         )
 
     def submit(self, name: str, source: tuple[int, ...], *, deadline: float | None = None, incremental: bool = False,
                limit: int = 120, attention: bool = False) -> None:  # fmt: skip
         """Submit one request."""
-        params = DecodingParams(limit, return_attention=attention)
-        self.engine.submit(Request(name, source, params, deadline, incremental), FakePermit())
+        self.ask(Request(name, source, DecodingParams(limit, return_attention=attention), deadline, incremental))
+
+    def ask(self, request: Request) -> None:
+        """Submit a request as it is."""
+        self.engine.submit(request, FakePermit())
+
+    def decode(self, source: tuple[int, ...], params: DecodingParams) -> tuple[Hypothesis, ...]:
+        """Decode one request alone, to its end."""
+        self.ask(Request("alone", source, params))
+        self.finish()
+        hypotheses = self.recorder.last("alone", timeout=0).hypotheses
+        self.recorder.outputs.clear()
+        return hypotheses
 
     def finish(self, steps: int = 1000) -> None:
         """Step until nothing is left to do."""

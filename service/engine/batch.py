@@ -47,21 +47,21 @@ class Batch:
         """Append the rows of joiners: `rows_each[i]` rows for encoded source i, each at the start symbol."""
         lanes, places = list(self._lanes), list(self._rows)
         loads = [lane.load for lane in lanes]
-        joining: dict[int, list[tuple[int, int]]] = {}
-        row = len(self)
+        joining: dict[int, list[int]] = {}
+        first_rows = len(self) + rows_each.cumsum() - rows_each
         for source, (length, rows) in enumerate(zip(source_lengths.tolist(), rows_each.tolist(), strict=True)):
             chosen = choose_lane(loads, rows, length)
             if chosen == len(loads):
-                loads.append(Load(0, 0, 0))
-                lanes.append(Lane())
+                loads.append(Load(rows, 0, 0, 0))
+                lanes.append(Lane(rows))
                 places.append(np.empty(0, np.int64))
-            loads[chosen] = loads[chosen].plus(rows, length)
-            joining.setdefault(chosen, []).extend((source, row + offset) for offset in range(rows))
-            row += rows
+            loads[chosen] = loads[chosen].plus(length)
+            joining.setdefault(chosen, []).append(source)
         for chosen, members in joining.items():
-            sources, rows_of_lane = np.array(members).T
-            lanes[chosen].insert(encoded, source_lengths, sources, self._start_id)
-            places[chosen] = np.concatenate((places[chosen], rows_of_lane))
+            sources, lane = np.array(members), lanes[chosen]
+            lane.insert(encoded, source_lengths, sources, self._start_id)
+            joined = (first_rows[sources][:, None] + np.arange(lane.group_rows)).ravel()
+            places[chosen] = np.concatenate((places[chosen], joined))
         self._set(lanes, places)
 
     def advance(self, k: int, attention: bool) -> Stepped:
@@ -75,7 +75,8 @@ class Batch:
         for rows in self._rows:
             position[rows] = np.arange(len(rows))
         for lane, rows in zip(self._lanes, self._rows, strict=True):
-            lane.reorder(position[parents[rows]])
+            if lane.group_rows > 1:
+                lane.reorder(position[parents[rows]])
 
     def feed(self, token_ids: Int64) -> None:
         """Set the tokens `[row]` that the next step reads."""
@@ -88,27 +89,33 @@ class Batch:
         renumbered[kept] = np.arange(len(kept))
         lanes, places = [], []
         for lane, rows in zip(self._lanes, self._rows, strict=True):
-            now = renumbered[rows]
-            staying = _fill_from_tail((now >= 0).nonzero()[0], now)
+            now = renumbered[rows].reshape(-1, lane.group_rows)
+            first = now[:, 0]
+            staying = _fill_from_tail((first >= 0).nonzero()[0], first)
             if len(staying):
                 lane.keep(staying)
                 lanes.append(lane)
-                places.append(now[staying])
+                places.append(now[staying].ravel())
         self._set(lanes, places)
 
 
 def choose_lane(loads: Sequence[Load], rows: int, length: int) -> int:
-    """Return the lane where rows of a new source add the least padding; one more, where padding would cost a run."""
+    """Return the lane where the rows of a new source add the least padding; a new one, where padding would cost a run.
+
+    All groups of a lane have as many rows: those of one source, which share its memory.
+    """
     chosen, least = len(loads), RUN_PRICE + 1
     for index, load in enumerate(loads):
-        after = load.plus(rows, length)
+        if load.group_rows != rows:
+            continue
+        after = load.plus(length)
         if after.padding <= RUN_PRICE and after.padding - load.padding < least:
             chosen, least = index, after.padding - load.padding
     return chosen
 
 
 def _fill_from_tail(staying: Int64, now: Int64) -> Int64:
-    """Order the lane rows that stay: each in its place, those behind the new end in the holes, in batch order."""
+    """Order the groups that stay in a lane: each in its place, those from the tail in the holes, as in the batch."""
     order = np.full(len(staying), -1)
     inside = staying < len(staying)
     order[staying[inside]] = staying[inside]

@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from service.engine.batch import Batch
+from service.engine.pace import Pace
 from service.engine.scheduler import Limits, Scheduler, similar_lengths
-from service.engine.search import GreedySearch, Search
+from service.engine.search import Search
 from service.engine.sequence import Sequence
 from service.engine.session import Model
 from service.errors import DeadlineExceededError, EngineFailedError, OutOfMemoryError, ServiceError, UnavailableError
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class Engine:
-    """Decodes requests on a thread of its own. Only `submit` and `cancel` may be called from other threads."""
+    """Decodes requests on a thread of its own. `submit`, `cancel` and `forecast` may be called from other threads."""
 
     def __init__(
         self,
@@ -52,10 +53,12 @@ class Engine:
         self._observer = observer
         self._on_failure = on_failure
         self._clock = clock
+        self._limits = limits
         self._scheduler = Scheduler(limits)
+        self._pace = Pace()
         self._batch = Batch(model)
         tokenizer, decoding = model.manifest.tokenizer, model.manifest.decoding
-        self._search: Search = GreedySearch(tokenizer.end_id, decoding.max_target_tokens)
+        self._search = Search(tokenizer.end_id, decoding.max_target_tokens)
         self._pad_id = tokenizer.pad_id
         self._inbox: collections.deque[Sequence | str | None] = collections.deque()
         self._wake = threading.Event()
@@ -63,6 +66,7 @@ class Engine:
         self._stopping = False
         self._outputs: list[Output] = []
         self._step_number = 0
+        self._row_steps = 0
         self._joined: list[Sequence] = []
         self._incremental: list[tuple[int, Sequence]] = []
         self._attention_wanted = False
@@ -81,11 +85,22 @@ class Engine:
         """Queue a request; its Outputs arrive through `deliver`. Its id must not be in use."""
         if permit.returned:
             raise ValueError(f"this is a bug: request {request.request_id} has no permit")
+        if request.params.rows > self._limits.max_rows:
+            raise ValueError(f"this is a bug: {request.params.rows} rows never fit into {self._limits.max_rows}")
         self._post(Sequence(request, permit, self._clock()))
 
     def cancel(self, request_id: str) -> None:
         """End a request before the next step; unknown and ended ones are ignored."""
         self._post(request_id)
+
+    def forecast(self, request: Request) -> float:
+        """Return the seconds until a request that is submitted now would end, by what others took; 0: not known.
+
+        May be called from any thread.
+        """
+        rows = request.params.rows
+        ahead = self._scheduler.rows + self._scheduler.waiting_rows
+        return self._pace.forecast(len(request.source_ids), rows, ahead, self._limits.max_rows)
 
     def _post(self, item: Sequence | str | None) -> None:
         self._inbox.append(item)
@@ -117,6 +132,8 @@ class Engine:
         step = self._advance() if rows else 0.0
         self._flush()
         if joining or rows:
+            seconds = self._clock() - started
+            self._pace.note_step(rows, seconds)
             self._observer.observe_step(
                 StepReport(
                     joined=len(joining),
@@ -126,7 +143,7 @@ class Engine:
                     running=len(self._scheduler.running),
                     encode=encode,
                     step=step,
-                    host=self._clock() - started - encode - step,
+                    host=seconds - encode - step,
                 )
             )
         return bool(self._inbox or self._scheduler.waiting or self._scheduler.running)
@@ -179,7 +196,7 @@ class Engine:
         now = self._clock()
         for sequence in group:
             sequence.encoded = now
-            sequence.first_step = self._step_number
+            sequence.first_step, sequence.first_row_steps = self._step_number, self._row_steps
 
     def _advance(self) -> float:
         """Run one step over all rows and let go who has ended; return the seconds inside the model."""
@@ -191,6 +208,7 @@ class Engine:
             return self._clock() - started
         now = self._clock()
         self._step_number += 1
+        self._row_steps += self._scheduler.rows
         selection = self._search.select(stepped)
         if selection.parents is not None:
             self._batch.reorder(selection.parents)
@@ -199,9 +217,9 @@ class Engine:
             sequence.first_token = now
         self._joined = []
         for index, sequence in self._incremental:
-            token = self._search.last_token(index)
-            if token is not None and index not in selection.finished:  # the last token goes with the last Output
-                self._outputs.append(Output(sequence.request.request_id, token_ids=(token,)))
+            if index not in selection.finished and (grown := self._search.settled(index, sequence.delivered)):
+                sequence.delivered += len(grown)
+                self._outputs.append(Output(sequence.request.request_id, token_ids=tuple(grown)))
         if selection.finished:
             self._release(selection.finished, now)
         return now - started
@@ -210,10 +228,9 @@ class Engine:
         """Let those who have ended leave with their hypotheses."""
         for index in finished:
             sequence = self._scheduler.running[index]
-            sequence.steps = self._step_number - sequence.first_step
-            token = self._search.last_token(index) if sequence.request.incremental else None
-            hypotheses = self._search.hypotheses(index, sequence)
-            self._outputs.append(sequence.finish(hypotheses, () if token is None else (token,), now))
+            self._note_steps(sequence)
+            self._pace.note_end(sequence)
+            self._outputs.append(sequence.finish(self._search.hypotheses(index, sequence), now))
         self._leave(finished)
 
     def _abort(self, request_id: str, reason: FinishReason, error: ServiceError) -> None:
@@ -225,7 +242,7 @@ class Engine:
             if index is None:
                 return
             sequence = running[index]
-            sequence.steps = self._step_number - sequence.first_step
+            self._note_steps(sequence)
             self._leave([index])
         self._outputs.append(sequence.abort(reason, error, self._clock()))
 
@@ -238,12 +255,20 @@ class Engine:
         if isinstance(error, MemoryError):
             told = OutOfMemoryError("no memory for this batch; send it again, shorter or later", retry_after=1.0)
         now = self._clock()
-        self._outputs += [sequence.abort(FinishReason.ERROR, told, now) for sequence in failed]
+        for sequence in failed:
+            if sequence.encoded:
+                self._note_steps(sequence)
+            self._outputs.append(sequence.abort(FinishReason.ERROR, told, now))
         self._leave(indices)
 
+    def _note_steps(self, sequence: Sequence) -> None:
+        """Note how many steps a sequence has had, and over how many rows."""
+        sequence.steps = self._step_number - sequence.first_step
+        sequence.row_steps = self._row_steps - sequence.first_row_steps
+
     def _leave(self, indices: Iterable[int]) -> None:
-        kept = self._scheduler.leave(indices)
-        self._search.keep(kept)
+        order, kept = self._scheduler.leave(indices)
+        self._search.keep(order, kept)
         if kept:
             self._batch.keep(kept)
         else:

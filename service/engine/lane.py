@@ -1,7 +1,8 @@
 """Rows that run together: dense, in one memory of one width, so that a run computes nothing that nobody waits for.
 
-Memory lies in one buffer per tensor, `[rows, width]` and what follows, packed from the start. A joiner's rows are
-written behind the last one and a leaver's hole is filled from the tail, so both cost what changes and not what stays.
+The rows of one source are a group and read one memory, whatever the beam is wide. Memory lies in one buffer per tensor,
+`[groups, width]` and what follows, packed from the start. A joiner's is written behind the last one and a leaver's hole
+is filled from the tail, so both cost what changes and not what stays.
 """
 
 import math
@@ -26,7 +27,10 @@ def rounded_width(longest: int) -> int:
 
 
 class MemoryBuffer:
-    """One memory tensor of all rows; its storage grows by doubling and is bounded by max_rows × the longest source."""
+    """One memory tensor of all groups; its storage grows by doubling and is bounded by max_rows × the longest source.
+
+    A row of it is a group.
+    """
 
     def __init__(self, like: NDArray[Any]) -> None:
         self._tail = like.shape[2:]
@@ -71,26 +75,29 @@ def _doubled(size: int) -> int:
 
 
 class Load(NamedTuple):
-    """What a lane holds: rows, width, and source tokens over all rows."""
+    """What a lane holds: rows of each group, groups, width, and source tokens over all groups."""
 
-    rows: int
+    group_rows: int
+    groups: int
     width: int
     tokens: int
 
     @property
     def padding(self) -> int:
         """Padded positions that each step attends to in vain."""
-        return self.rows * self.width - self.tokens
+        return self.group_rows * (self.groups * self.width - self.tokens)
 
-    def plus(self, rows: int, length: int) -> "Load":
-        """Return what it would be with so many more rows of this source length."""
-        return Load(self.rows + rows, max(self.width, rounded_width(length)), self.tokens + rows * length)
+    def plus(self, length: int) -> "Load":
+        """Return what it would be with one more group of this source length."""
+        width = max(self.width, rounded_width(length))
+        return self._replace(groups=self.groups + 1, width=width, tokens=self.tokens + length)
 
 
 class Lane:
-    """Memory, state and next tokens of some rows."""
+    """Memory, state and next tokens of some groups of `group_rows` rows each."""
 
-    def __init__(self) -> None:
+    def __init__(self, group_rows: int) -> None:
+        self.group_rows = group_rows
         self._memory: dict[str, MemoryBuffer] = {}
         self._carried: Arrays = {}
         self._state: Arrays = {}
@@ -102,27 +109,27 @@ class Lane:
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return len(self._lengths)
+        return len(self.tokens)
 
     @property
     def load(self) -> Load:
         """What it holds."""
-        return Load(len(self._lengths), self._width, self._total)
+        return Load(self.group_rows, len(self._lengths), self._width, self._total)
 
     def insert(self, encoded: Encoded, lengths: Int64, sources: Int64, start_id: int) -> None:
-        """Append a row for each of `sources` `[row]`, indices of encoded sources, at the start symbol."""
+        """Append a group for each of `sources` `[group]`, indices of encoded sources, at the start symbol."""
         self._lengths = np.concatenate((self._lengths, lengths[sources]))
         self._total = int(self._lengths.sum())
         needed = rounded_width(int(self._lengths.max()))
         if not self._width * SHRINK_BELOW <= needed <= self._width:
             self._width = needed
-        self.tokens = np.concatenate((self.tokens, np.full(len(sources), start_id)))
+        self.tokens = np.concatenate((self.tokens, np.full(len(sources) * self.group_rows, start_id)))
         for name, values in encoded.memory.items():
             buffer = self._memory.setdefault(name, MemoryBuffer(values))
             buffer.insert(values[sources], self._width)
             self._carried[name] = buffer.view
         for name, values in encoded.state.items():
-            joining = values[sources]
+            joining = values[sources.repeat(self.group_rows)]
             self._state[name] = np.concatenate((self._state[name], joining)) if name in self._state else joining
 
     def advance(self, model: Model, k: int, attention: bool) -> Stepped:
@@ -136,12 +143,14 @@ class Lane:
         """Let each row continue row `parents[row]`, of the same source: memory stays where it is."""
         self._state = {name: values[parents] for name, values in self._state.items()}
 
-    def keep(self, rows: Int64) -> None:
-        """Drop all rows but these; row j becomes what row `rows[j]` was, with `rows[j] >= j`."""
-        moved = np.nonzero(rows != np.arange(len(rows)))[0]
+    def keep(self, groups: Int64) -> None:
+        """Drop all groups but these; group j becomes what group `groups[j]` was, with `groups[j] >= j`."""
+        moved = np.nonzero(groups != np.arange(len(groups)))[0]
         for name, buffer in self._memory.items():
-            buffer.keep(rows, moved)
+            buffer.keep(groups, moved)
             self._carried[name] = buffer.view
+        size = self.group_rows
+        rows = groups if size == 1 else (groups[:, None] * size + np.arange(size)).ravel()
         self._state = {name: values[rows] for name, values in self._state.items()}
-        self.tokens, self._lengths = self.tokens[rows], self._lengths[rows]
+        self.tokens, self._lengths = self.tokens[rows], self._lengths[groups]
         self._total = int(self._lengths.sum())

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from service.engine.queue import FairQueue
 from service.engine.sequence import Sequence
 
 RUN_ROWS = 2
@@ -27,11 +28,12 @@ class Limits:
 
 
 class Scheduler:
-    """Two lists: waiting (in order of arrival) and running (in order of rows)."""
+    """Two lists: waiting (fair between clients) and running (in order of rows)."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._waiting: dict[str, Sequence] = {}
+        self._waiting = FairQueue()
+        self._waiting_rows = 0
         self._deadlines: list[tuple[float, str]] = []
         self._rows = 0
         self._patience = limits.join_patience
@@ -51,12 +53,16 @@ class Scheduler:
         """Rows that the running sequences take."""
         return self._rows
 
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that the waiting sequences will take."""
+        return self._waiting_rows
+
     def add(self, sequence: Sequence) -> None:
         """Put a sequence at the end of the waiting list."""
         request = sequence.request
-        if sequence.rows > self._limits.max_rows:
-            raise ValueError(f"a beam of {sequence.rows} rows never fits into {self._limits.max_rows}")
-        self._waiting[request.request_id] = sequence
+        self._waiting.add(sequence)
+        self._waiting_rows += sequence.rows
         if request.deadline is not None:
             heapq.heappush(self._deadlines, (request.deadline, request.request_id))
 
@@ -69,10 +75,12 @@ class Scheduler:
 
     def withdraw(self, request_id: str) -> Sequence | None:
         """Take a sequence out of the waiting list; None if it does not wait."""
-        return self._waiting.pop(request_id, None)
+        sequence = self._waiting.withdraw(request_id)
+        self._waiting_rows -= sequence.rows if sequence is not None else 0
+        return sequence
 
     def join(self) -> list[Sequence]:
-        """Move from waiting to running what fits, in order of arrival; return it with the longest sources first.
+        """Move from waiting to running what fits, each in its turn; return it with the longest sources first.
 
         The first that does not fit stops all behind it, so that a wide beam is not overtaken for ever. One sequence
         joins however long it is; further ones as long as their padded tokens stay within the bound.
@@ -86,22 +94,27 @@ class Scheduler:
         self._patience = self._limits.join_patience
         joining: list[Sequence] = []
         longest = 0
-        for sequence in self._waiting.values():
+        while sequence := self._waiting.next():
             longest = max(longest, sequence.source_length)
             fits = self._rows + sequence.rows <= self._limits.max_rows
             if not fits or (joining and longest * (len(joining) + 1) > self._limits.max_join_tokens):
                 break
             joining.append(sequence)
+            self._waiting.start(sequence)
+            self._waiting_rows -= sequence.rows
             self._rows += sequence.rows
-        for sequence in joining:
-            del self._waiting[sequence.request.request_id]
         joining.sort(key=lambda sequence: -sequence.source_length)
         self.running.extend(joining)
         return joining
 
-    def leave(self, leaving: Iterable[int]) -> list[int]:
-        """Drop the running sequences at these indices; return, for each row that stays, the row it was before."""
+    def leave(self, leaving: Iterable[int]) -> tuple[list[int], list[int]]:
+        """Drop the running sequences at these indices.
+
+        Returns, for each sequence that stays, the index it had before and, for each row that stays, the row it was.
+        """
         gone = set(leaving)
+        for index in gone:
+            self._waiting.end(self.running[index])
         if self._rows == len(self.running):
             order = kept = _fill_from_tail(len(self.running), gone)
         else:  # groups of several rows: they close ranks
@@ -110,13 +123,12 @@ class Scheduler:
             kept = [row for index in order for row in range(ends[index] - self.running[index].rows, ends[index])]
         self.running = [self.running[index] for index in order]
         self._rows = len(kept)
-        return kept
+        return order, kept
 
     def clear(self) -> list[Sequence]:
         """Drop all sequences and return them."""
-        dropped = [*self.running, *self._waiting.values()]
-        self.running, self._rows = [], 0
-        self._waiting.clear()
+        dropped = [*self.running, *self._waiting.clear()]
+        self.running, self._rows, self._waiting_rows = [], 0, 0
         self._deadlines.clear()
         return dropped
 

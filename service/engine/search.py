@@ -1,19 +1,29 @@
-"""Which tokens the rows continue with, and what became of them."""
+"""Which tokens the rows continue with, and what became of them.
 
-from typing import NamedTuple, Protocol
+Most rows are plain: each takes its most probable token, all at once. Where a sequence asks for more, candidates are
+struck out or forced (`constraints`), tokens are drawn (`sampling`), or hypotheses compete (`beams`). All of them share
+the steps of one batch and one history.
+"""
+
+import itertools
+from typing import NamedTuple
 
 import numpy as np
 
+from service.engine import beams
+from service.engine.constraints import repeats
+from service.engine.history import History, Place, Trail
 from service.engine.sequence import Sequence
 from service.engine.session import Stepped
+from service.engine.track import Track
 from service.request import FinishReason, Float32, Hypothesis, Int64
 
 
 class Selection(NamedTuple):
-    """What a search decided after a step.
+    """What the search decided after a step.
 
     `tokens` `[row]` are fed to the next step; row i continues row `parents[i]` (None: itself, all of them);
-    `finished` are the indices, in the running list, of the sequences that ended.
+    `finished` are the indices, in the running list, of the sequences that ended, ascending.
     """
 
     tokens: Int64
@@ -21,114 +31,44 @@ class Selection(NamedTuple):
     finished: list[int]
 
 
-class Search(Protocol):
-    """A way to search, over all rows at once; it keeps the tokens of the rows."""
-
-    @property
-    def k(self) -> int:
-        """Candidates per row that the next step must give."""
-
-    def join(self, sequences: list[Sequence]) -> None:
-        """Take up sequences whose rows were appended to the batch."""
-
-    def select(self, stepped: Stepped) -> Selection:
-        """Decide how every row goes on."""
-
-    def hypotheses(self, index: int, sequence: Sequence) -> tuple[Hypothesis, ...]:
-        """Return the best hypotheses so far of the sequence at `index` of the running list, best first."""
-
-    def last_token(self, index: int) -> int | None:
-        """Return the token that the best hypothesis of the sequence at `index` just gained; None: its end symbol."""
-
-    def keep(self, kept: list[int]) -> None:
-        """Let row j be what row `kept[j]` was, and drop the others."""
-
-
-class StepRecord(NamedTuple):
-    """What the rows chose at one step: all `[row]`, `attention` `[row, source]` where it was asked for.
-
-    `parents[i]` is the row, as rows were numbered at the step before, that row i continues; None: itself.
-    """
-
-    tokens: Int64
-    log_probs: Float32
-    attention: Float32 | None
-    parents: Int64 | None
-
-
-class History:
-    """The latest steps, and a way back through them: a row's past is read once, when it ends, and never copied."""
-
-    def __init__(self, max_steps: int) -> None:
-        self._max_steps = max_steps
-        self._steps: list[StepRecord] = []
-        self._moves: Int64 | None = None
-        """Where the rows stood at the end of the last step, after those that left and joined since; None: as now."""
-
-    def append(self, tokens: Int64, stepped: Stepped, parents: Int64 | None) -> None:
-        """Take note of a step: the tokens `[row]` it chose and the rows `[row]` they continue."""
-        if self._moves is not None:
-            parents, self._moves = self._moves if parents is None else self._moves[parents], None
-        self._steps.append(StepRecord(tokens, stepped.log_probs[:, 0], stepped.attention, parents))
-        if len(self._steps) >= 2 * self._max_steps:
-            del self._steps[: -self._max_steps]
-
-    def join(self, rows: int) -> None:
-        """Take note that so many rows were appended."""
-        if self._moves is not None:
-            self._moves = np.concatenate((self._moves, np.full(rows, -1)))
-
-    def keep(self, kept: list[int]) -> None:
-        """Take note that row j is what row `kept[j]` was."""
-        if not kept:
-            self._steps, self._moves = [], None
-        else:
-            self._moves = np.array(kept) if self._moves is None else self._moves[kept]
-
-    def last_token(self, row: int) -> int:
-        """Return the token that a row chose at the last step; rows must not have moved since."""
-        return int(self._steps[-1].tokens[row])
-
-    def trace(self, row: int, count: int) -> tuple[list[int], list[float], list[Float32]]:
-        """Return the tokens, log-probabilities and attention of a row over its `count` steps, oldest first."""
-        tokens, log_probs, attention = [], [], []
-        for step in reversed(self._steps[-count:]):
-            tokens.append(int(step.tokens[row]))
-            log_probs.append(float(step.log_probs[row]))
-            if step.attention is not None:
-                attention.append(step.attention[row])
-            if step.parents is not None:
-                row = int(step.parents[row])
-        return tokens[::-1], log_probs[::-1], attention[::-1]
-
-
-class GreedySearch:
-    """Each row takes its most probable token: one row for a sequence, so rows and running sequences coincide."""
-
-    k = 1
+class Search:
+    """The search of one batch, over all rows at once; it keeps the tokens of the rows."""
 
     def __init__(self, end_id: int, max_target_tokens: int) -> None:
         self._end_id = end_id
         self._history = History(max_target_tokens)
         self._step = 0
-        self._first_steps: Int64 = np.zeros(0, np.int64)
+        self._tracks: list[Track] = []
+        """In the order of the running list."""
         self._last_steps: Int64 = np.zeros(0, np.int64)
+        """The step at which each reaches its limit."""
         self._next_limit = 0
-        """The first step at which a row reaches its limit."""
+        self._special: list[int] = []
+        """Indices of the sequences that are not plain."""
+        self.k = 1
+        """Candidates per row that the next step must give."""
 
     def join(self, sequences: list[Sequence]) -> None:
         """Take up sequences whose rows were appended to the batch."""
-        limits = np.array([sequence.request.params.max_target_tokens for sequence in sequences])
-        self._first_steps = np.concatenate((self._first_steps, np.full(len(limits), self._step)))
-        self._last_steps = np.concatenate((self._last_steps, self._step + limits))
-        self._next_limit = int(self._last_steps.min())
-        self._history.join(len(limits))
+        joining = [Track.of(sequence, self._step, self._end_id) for sequence in sequences]
+        limits = np.array([self._step + track.params.max_target_tokens for track in joining])
+        self._last_steps = np.concatenate((self._last_steps, limits))
+        self._history.join(sum(track.rows for track in joining))
+        self._arrange(self._tracks + joining)
+
+    def keep(self, order: list[int], kept: list[int]) -> None:
+        """Let the running list be what it was at `order`, and row j be what row `kept[j]` was."""
+        self._history.keep(kept)
+        self._last_steps = self._last_steps[order]
+        self._arrange([self._tracks[index] for index in order])
 
     def select(self, stepped: Stepped) -> Selection:
-        """Choose the best token of each row; a row ends at the end symbol or at its limit."""
-        tokens = stepped.ids[:, 0]
-        self._history.append(tokens, stepped, None)
+        """Choose how every row goes on; a plain one ends at the end symbol or at its limit."""
         self._step += 1
+        if self._special:
+            return self._select_mixed(stepped)
+        tokens = stepped.ids[:, 0]
+        self._history.append(tokens, stepped.log_probs[:, 0], stepped.attention, None)
         # Plain Python: at these sizes it costs a third of the array operations that would say the same.
         chosen = tokens.tolist()
         finished = [row for row, token in enumerate(chosen) if token == self._end_id] if self._end_id in chosen else []
@@ -137,26 +77,137 @@ class GreedySearch:
         return Selection(tokens, None, finished)
 
     def hypotheses(self, index: int, sequence: Sequence) -> tuple[Hypothesis, ...]:
-        """Return the one hypothesis of the sequence at `index`."""
-        length = self._step - int(self._first_steps[index])
-        tokens, log_probs, attention = self._history.trace(index, length)
-        score = sum(log_probs) / sequence.request.params.length_penalty(length)
-        reason = FinishReason.LENGTH
-        if tokens[-1] == self._end_id:
-            reason, length = FinishReason.END, length - 1
+        """Return the best hypotheses of the sequence at `index` that has ended, best first."""
+        track = self._tracks[index]
+        if track.params.plain:
+            return (self._plain_hypothesis(track, sequence),)
+        best = sorted(track.ended, key=lambda ended: -ended.score)[: track.params.num_hypotheses]
+        return tuple(
+            self._hypothesis(self._history.trace(ended.place, ended.tokens), ended.score, ended.reason, sequence)
+            for ended in best
+        )
+
+    def settled(self, index: int, known: int) -> list[int]:
+        """Return the tokens, behind the first `known`, that no later step of the sequence at `index` can change.
+
+        They are what its running hypotheses and the best of those that have ended begin with.
+        """
+        track = self._tracks[index]
+        count = self._step - track.first_step
+        if track.params.plain:
+            return self._history.trace(Place(self._step, track.row), count - known).tokens
+        paths = [self._history.trace(Place(self._step, track.row + row), count).tokens for row in track.running]
+        if track.ended:
+            best = max(track.ended, key=lambda ended: ended.score)
+            paths.append(self._history.trace(best.place, best.tokens).tokens)
+        common = itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*paths, strict=False))
+        return [tokens[0] for tokens in common][known:]
+
+    def _arrange(self, tracks: list[Track]) -> None:
+        """Take these tracks, in the order of the running list; note where their rows are."""
+        self._tracks = tracks
+        ends = itertools.accumulate(track.rows for track in tracks)
+        for track, end in zip(tracks, ends, strict=True):
+            track.row = end - track.rows
+        self._next_limit = int(self._last_steps.min()) if tracks else 0
+        self._special = [index for index, track in enumerate(tracks) if not track.params.plain]
+        self._note_k()
+
+    def _note_k(self) -> None:
+        self.k = max((self._tracks[index].k for index in self._special), default=1)
+
+    def _select_mixed(self, stepped: Stepped) -> Selection:
+        """Choose for plain and tracked rows together."""
+        log_probs, ids = stepped.log_probs, stepped.ids
+        special = [self._tracks[index] for index in self._special]
+        for track in special:
+            if track.banned:
+                track.constrain(self._step, log_probs, ids)
+        tokens, chosen = ids[:, 0].copy(), log_probs[:, 0].copy()
+        parents: Int64 | None = None
+        finished = self._plain_ends(tokens)
+        for track in special:
+            if track.params.beam_size == 1:
+                self._choose(track, log_probs, ids, tokens, chosen)
+        for width in sorted({track.params.beam_size for track in special} - {1}):
+            parents = np.arange(len(ids)) if parents is None else parents
+            group = [track for track in special if track.params.beam_size == width]
+            rows = np.array([track.row for track in group])[:, None] + np.arange(width)
+            continued = self._compete(group, rows, log_probs, ids)
+            tokens[rows], chosen[rows], parents[rows] = continued.tokens, continued.log_probs, continued.parents
+        self._history.append(tokens, chosen, stepped.attention, parents)
+        finished += [index for index in self._special if self._settle(self._tracks[index])]
+        self._note_k()
+        return Selection(tokens, parents, sorted(finished))
+
+    def _plain_ends(self, tokens: Int64) -> list[int]:
+        """Return the plain sequences that end by these tokens `[row]` or by their limit."""
+        return [
+            index
+            for index, track in enumerate(self._tracks)
+            if track.params.plain and (tokens[track.row] == self._end_id or self._last_steps[index] == self._step)
+        ]
+
+    def _choose(self, track: Track, log_probs: Float32, ids: Int64, tokens: Int64, chosen: Float32) -> None:
+        """Let each row of a sequence without a beam take, or draw, one of its candidates; the others stay idle."""
+        rows = slice(track.row, track.row + track.rows)
+        tokens[rows], chosen[rows] = self._end_id, 0.0
+        for offset in track.running:
+            row = track.row + offset
+            pick = track.draws[offset].draw(log_probs[row]) if track.draws else 0
+            tokens[row], chosen[row] = ids[row, pick], log_probs[row, pick]
+            track.sums[offset] += chosen[row]
+            if tokens[row] == self._end_id:
+                self._end(track, row, float(track.sums[offset]))
+
+    def _compete(self, group: list[Track], rows: Int64, log_probs: Float32, ids: Int64) -> beams.Continued:
+        """Let the hypotheses in `rows` `[group, b]` compete, those of each sequence among themselves."""
+        sums = np.stack([track.sums for track in group])
+        continued, endings = beams.advance(rows, sums, log_probs, ids, self._end_id)
+        for track, row_sums in zip(group, continued.sums, strict=True):
+            track.sums = row_sums
+        for ending in endings:
+            self._end(group[ending.group], ending.row, ending.total)
+        return continued
+
+    def _end(self, track: Track, row: int, total: float) -> None:
+        """Note that the hypothesis that was in a row chose the end symbol."""
+        count = self._step - track.first_step - 1
+        track.end(row - track.row, FinishReason.END, self._history.before(row), count, total)
+
+    def _settle(self, track: Track) -> bool:
+        """After a step: end what has reached a limit, work out what is forbidden next; return whether all is done."""
+        count = self._step - track.first_step
+        tokens: list[list[int]] = [[]] * track.rows
+        if track.banned and count >= len(track.params.prefix_ids):
+            places = [Place(self._step, track.row + row) for row in range(track.rows)]
+            tokens = [self._history.trace(place, count).tokens for place in places]
+        times = track.params.max_phrase_repeats
+        for row in track.running:
+            limit = count == track.params.max_target_tokens
+            if limit or (times and repeats(tokens[row], times)):
+                reason = FinishReason.LENGTH if limit else FinishReason.REPETITION
+                track.end(row, reason, Place(self._step, track.row + row), count, float(track.sums[row]))
+        if track.banned:
+            track.forbid(tokens, self._end_id)
+        if track.params.beam_size == 1:
+            return not track.running
+        return beams.is_complete(track.params, [ended.score for ended in track.ended], float(track.sums.max()))
+
+    def _plain_hypothesis(self, track: Track, sequence: Sequence) -> Hypothesis:
+        """Return the one hypothesis of a plain sequence that has just ended."""
+        count = self._step - track.first_step
+        trail = self._history.trace(Place(self._step, track.row), count)
+        score = sum(trail.log_probs) / track.params.length_penalty(count)
+        reason = FinishReason.END if trail.tokens[-1] == self._end_id else FinishReason.LENGTH
+        return self._hypothesis(trail, score, reason, sequence)
+
+    def _hypothesis(self, trail: Trail, score: float, reason: FinishReason, sequence: Sequence) -> Hypothesis:
+        """Put a hypothesis together; the end symbol is left out of it."""
+        tokens, log_probs, attention = trail
+        length = len(tokens) - (tokens[-1:] == [self._end_id])
         weights = None
         if sequence.request.params.return_attention and attention:
             columns = sequence.source_length
             weights = np.array([row[:columns] for row in attention[:length]]).reshape(length, columns)
-        return (Hypothesis(tuple(tokens[:length]), tuple(log_probs[:length]), score, reason, weights),)
-
-    def last_token(self, index: int) -> int | None:
-        """Return the token that the sequence at `index` just gained; None: its end symbol."""
-        token = self._history.last_token(index)
-        return None if token == self._end_id else token
-
-    def keep(self, kept: list[int]) -> None:
-        """Let row j be what row `kept[j]` was, and drop the others."""
-        self._history.keep(kept)
-        self._first_steps, self._last_steps = self._first_steps[kept], self._last_steps[kept]
-        self._next_limit = int(self._last_steps.min()) if kept else 0
+        return Hypothesis(tuple(tokens[:length]), tuple(log_probs[:length]), score, reason, weights)

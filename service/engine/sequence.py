@@ -19,7 +19,13 @@ class Sequence:
     first_token: float = 0.0
     first_step: int = 0
     """Number of the engine's step before its first one."""
+    first_row_steps: int = 0
+    """Rows that the engine had advanced before its first step, each at each step."""
     steps: int = 0
+    row_steps: int = 0
+    """Rows that were advanced in its steps, its own among them, each at each step."""
+    delivered: int = 0
+    """Tokens that went out with its Outputs so far, where it is incremental."""
     rows: int = field(init=False)
     """Rows of the batch that it takes."""
 
@@ -32,11 +38,12 @@ class Sequence:
         """Source tokens."""
         return len(self.request.source_ids)
 
-    def finish(self, hypotheses: tuple[Hypothesis, ...], token_ids: tuple[int, ...], now: float) -> Output:
+    def finish(self, hypotheses: tuple[Hypothesis, ...], now: float) -> Output:
         """Return the last Output of a sequence that was decoded to its end, with its last increment."""
+        best = hypotheses[0].token_ids
         return Output(
             request_id=self.request.request_id,
-            token_ids=token_ids,
+            token_ids=best[self.delivered :] if self.request.incremental else (),
             finish_reason=hypotheses[0].finish_reason,
             hypotheses=hypotheses,
             timing=self._timing(now),
@@ -55,4 +62,5 @@ class Sequence:
             first_token=self.first_token - self.submitted if self.first_token else 0.0,
             decode=now - self.encoded if self.encoded else 0.0,
             steps=self.steps,
+            shared_rows=self.row_steps / self.steps if self.steps else 0.0,
         )

@@ -84,23 +84,23 @@ def test_a_memory_buffer_equals_a_plain_list(changes: list[tuple[int, int, int]]
 
 def test_a_few_rows_share_a_lane_whatever_their_lengths() -> None:
     """While padding is cheaper than a run, all rows run together."""
-    assert 0 == choose_lane([Load(2, 8, 12)], 1, 100)
+    assert 0 == choose_lane([Load(1, 2, 8, 12)], 1, 100)
 
 
 def test_a_long_source_does_not_widen_a_full_lane() -> None:
     """Where widening would cost more than a run, a new lane opens, and short ones keep to the narrow one."""
-    narrow = Load(60, 16, 60 * 14)
+    narrow = Load(1, 60, 16, 60 * 14)
     assert 1 == choose_lane([narrow], 1, 100)
-    assert 0 == choose_lane([narrow, Load(1, 104, 100)], 1, 12)
-    assert 1 == choose_lane([narrow, Load(1, 104, 100)], 1, 90)
+    assert 0 == choose_lane([narrow, Load(1, 1, 104, 100)], 1, 12)
+    assert 1 == choose_lane([narrow, Load(1, 1, 104, 100)], 1, 90)
 
 
 def test_a_wide_lane_takes_short_sources_only_up_to_the_price_of_a_run() -> None:
     """Short sources do not pile up beside a long one."""
-    loads = [Load(0, 0, 0).plus(1, 96)]
+    loads = [Load(1, 0, 0, 0).plus(96)]
     placed = 0
     while choose_lane(loads, 1, 8) == 0:
-        loads[0] = loads[0].plus(1, 8)
+        loads[0] = loads[0].plus(8)
         placed += 1
     assert RUN_PRICE // (96 - 8) == placed
 

@@ -74,12 +74,13 @@ def test_tokens_do_not_depend_on_who_shares_the_batch(
 
 def test_joiners_are_encoded_together_and_rows_stay_within_the_limit() -> None:
     """Requests that arrive together share one run of the encoder; nobody gets a row beyond max_rows."""
-    stage = Stage()
+    model = ReversingModel()
+    stage = Stage(model)
     for name in "abcdef":
         stage.submit(name, (5,) * (ord(name) - 60))
     stage.finish()
-    assert [4] == stage.model.encoded_batches[:1]
-    assert 6 == sum(stage.model.encoded_batches)
+    assert [4] == model.encoded_batches[:1]
+    assert 6 == sum(model.encoded_batches)
     assert 4 == max(report.rows for report in stage.recorder.reports)
 
 
@@ -122,7 +123,8 @@ def test_a_cancelled_request_leaves_before_the_next_step(steps: int) -> None:
 
 def test_a_waiting_request_can_be_cancelled() -> None:
     """A request that has no row yet leaves the queue when it is cancelled."""
-    stage = Stage(limits=Limits(max_rows=1))
+    model = ReversingModel()
+    stage = Stage(model, Limits(max_rows=1))
     stage.submit("running", (5, 6, 7))
     stage.submit("waiting", (8,))
     stage.engine.step()
@@ -131,7 +133,7 @@ def test_a_waiting_request_can_be_cancelled() -> None:
     assert FinishReason.CANCELLED is stage.recorder.last("waiting").finish_reason
     assert 0.0 == stage.recorder.last("waiting").timing.encode
     stage.finish()
-    assert 1 == sum(stage.model.encoded_batches)
+    assert 1 == sum(model.encoded_batches)
 
 
 def test_cancelling_twice_or_what_is_unknown_or_ended_does_nothing() -> None:

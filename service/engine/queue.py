@@ -1,0 +1,114 @@
+"""Who joins next: by priority and, within one, evenly between clients, however much each of them asks for."""
+
+import itertools
+from dataclasses import dataclass, field
+
+from service.engine.sequence import Sequence
+from service.request import Priority
+
+Key = tuple[Priority, str]
+
+
+@dataclass(slots=True)
+class Client:
+    """What one client has waiting, in order of arrival, the rows it has running, and when it last had its turn."""
+
+    waiting: dict[str, Sequence] = field(default_factory=dict)
+    rows: int = 0
+    turn: int = 0
+
+
+class FairQueue:
+    """The waiting sequences.
+
+    The next one is of the client with the fewest running rows; among these, of the one that has waited longest for its
+    turn. So a client with a thousand texts costs one with a single text the wait for a free row, and no more.
+    """
+
+    def __init__(self) -> None:
+        self._clients: dict[Key, Client] = {}
+        self._of: dict[str, Key] = {}
+        self._idle: dict[Priority, dict[Key, None]] = {priority: {} for priority in sorted(Priority, reverse=True)}
+        """Clients that wait and have nothing running, in the order of their turns; the highest priority first."""
+        self._busy: dict[Priority, dict[Key, None]] = {priority: {} for priority in Priority}
+        """Clients that wait and have rows running: never more than there are rows."""
+        self._turns = itertools.count(1)
+
+    def __len__(self) -> int:
+        """Count the sequences that wait."""
+        return len(self._of)
+
+    def add(self, sequence: Sequence) -> None:
+        """Put a sequence behind the others of its client."""
+        key = _key(sequence)
+        client = self._clients.setdefault(key, Client())
+        client.waiting[sequence.request.request_id] = sequence
+        self._of[sequence.request.request_id] = key
+        self._place(key, client)
+
+    def next(self) -> Sequence | None:
+        """Return whose turn it is; it stays in the queue."""
+        for priority, idle in self._idle.items():
+            busy = self._busy[priority]
+            if key := next(iter(idle), None) or min(busy, key=self._claim, default=None):
+                return next(iter(self._clients[key].waiting.values()))
+        return None
+
+    def start(self, sequence: Sequence) -> None:
+        """Take out a sequence that begins to run; its client has had its turn."""
+        key = self._of[sequence.request.request_id]
+        client = self._clients[key]
+        client.rows += sequence.rows
+        client.turn = next(self._turns)
+        self._remove(sequence.request.request_id)
+
+    def end(self, sequence: Sequence) -> None:
+        """Note that a sequence runs no more."""
+        key = _key(sequence)
+        client = self._clients[key]
+        client.rows -= sequence.rows
+        self._place(key, client)
+
+    def withdraw(self, request_id: str) -> Sequence | None:
+        """Take out a sequence that will not run; None if it does not wait."""
+        return self._remove(request_id) if request_id in self._of else None
+
+    def clear(self) -> list[Sequence]:
+        """Forget all that waits, and return it; nothing runs any more either."""
+        dropped = [sequence for client in self._clients.values() for sequence in client.waiting.values()]
+        self._clients.clear()
+        self._of.clear()
+        for places in (*self._idle.values(), *self._busy.values()):
+            places.clear()
+        return dropped
+
+    def _remove(self, request_id: str) -> Sequence:
+        key = self._of.pop(request_id)
+        client = self._clients[key]
+        sequence = client.waiting.pop(request_id)
+        self._place(key, client)
+        return sequence
+
+    def _place(self, key: Key, client: Client) -> None:
+        """Note where a client stands now."""
+        idle, busy = self._idle[key[0]], self._busy[key[0]]
+        if not client.waiting or client.rows:
+            idle.pop(key, None)
+        elif key not in idle:
+            idle[key] = None
+        if client.waiting and client.rows:
+            busy[key] = None
+        else:
+            busy.pop(key, None)
+        if not client.waiting and not client.rows:
+            del self._clients[key]
+
+    def _claim(self, key: Key) -> tuple[int, int]:
+        client = self._clients[key]
+        return client.rows, client.turn
+
+
+def _key(sequence: Sequence) -> Key:
+    """Return whom a sequence belongs to: within each priority a client counts anew."""
+    request = sequence.request
+    return request.priority, request.client or request.request_id

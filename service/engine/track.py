@@ -1,0 +1,94 @@
+"""A running sequence as the search sees it: its rows, what they may choose, and its hypotheses that have ended."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from service.engine.beams import Sums
+from service.engine.constraints import ban, banned_tokens, force
+from service.engine.history import Place
+from service.engine.sampling import Draws
+from service.engine.sequence import Sequence
+from service.request import DecodingParams, FinishReason, Float32, Int64
+
+
+class Ended(NamedTuple):
+    """A hypothesis that has ended: its score, why, and the place of its last token, so many `tokens` from its start.
+
+    The end symbol is not among these tokens.
+    """
+
+    score: float
+    reason: FinishReason
+    place: Place
+    tokens: int
+
+
+@dataclass(slots=True, eq=False)
+class Track:
+    """What the search keeps of a sequence. Rows are counted from its first one."""
+
+    params: DecodingParams
+    rows: int
+    first_step: int
+    """Number of the step before its first."""
+    row: int = 0
+    """Its first row of the batch."""
+    sums: Sums = field(default_factory=lambda: np.zeros(1))
+    """Log-probabilities of its rows' running hypotheses; -inf: the row has none."""
+    draws: list[Draws] = field(default_factory=list)
+    banned: list[set[int]] = field(default_factory=list)
+    """What may not come next in each row, where the request forbids something."""
+    ended: list[Ended] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, sequence: Sequence, step: int, end_id: int) -> "Track":
+        """Begin to track a sequence that joined after this step."""
+        params = sequence.request.params
+        track = cls(params, sequence.rows, step)
+        if params.plain:
+            return track
+        track.sums = np.zeros(track.rows)
+        if params.beam_size > 1:
+            track.sums[1:] = -np.inf  # all rows are alike at first, so only one of them has a say
+        if params.sampling is not None:
+            track.draws = [Draws(params.sampling, row) for row in range(track.rows)]
+        if params.constrained:
+            track.forbid([[]] * track.rows, end_id)
+        return track
+
+    @property
+    def running(self) -> list[int]:
+        """Rows that hold a running hypothesis."""
+        found: list[int] = (self.sums > -np.inf).nonzero()[0].tolist()
+        return found
+
+    @property
+    def k(self) -> int:
+        """Candidates that the next step must give each of its rows."""
+        wanted = 2 * self.params.beam_size if self.params.beam_size > 1 else 1
+        if self.params.sampling is not None:
+            wanted = self.params.sampling.top_k
+        return wanted + max(map(len, self.banned), default=0)
+
+    def forbid(self, tokens: list[list[int]], end_id: int) -> None:
+        """Work out what may not follow these tokens, a list for each row."""
+        self.banned = [banned_tokens(self.params, end_id, row) for row in tokens]
+
+    def constrain(self, step: int, log_probs: Float32, ids: Int64) -> None:
+        """Force or forbid candidates of the batch `[row, k]`, in place, at the step of this number."""
+        at = step - self.first_step - 1
+        for offset, banned in enumerate(self.banned):
+            row = self.row + offset
+            if at < len(self.params.prefix_ids):
+                force(log_probs[row], ids[row], self.params.prefix_ids[at])
+            else:
+                ban(log_probs[row], ids[row], banned)
+
+    def end(self, row: int, reason: FinishReason, place: Place, count: int, total: float) -> None:
+        """Note that a hypothesis has ended after `count` tokens, the end symbol aside."""
+        length = count - len(self.params.prefix_ids) + (reason is FinishReason.END)
+        self.ended.append(Ended(total / self.params.length_penalty(max(length, 1)), reason, place, count))
+        if reason is not FinishReason.END or self.params.beam_size == 1:
+            self.sums[row] = -np.inf

@@ -1,0 +1,117 @@
+"""Rows are shared evenly between clients, by priority."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.engine.queue import FairQueue
+from service.engine.scheduler import Limits, Scheduler
+from service.engine.sequence import Sequence
+from service.request import DecodingParams, Priority, Request
+from tests.fakes import FakePermit
+
+NORMAL, HIGH, LOW = Priority.NORMAL, Priority.HIGH, Priority.LOW
+
+
+def sequence(name: str, client: str = "", priority: Priority = NORMAL, rows: int = 1) -> Sequence:
+    """Make a sequence of a client."""
+    params = DecodingParams(10, beam_size=rows)
+    return Sequence(Request(name, (4, 5), params, client=client, priority=priority), FakePermit(), submitted=0.0)
+
+
+def drained(queue: FairQueue) -> list[str]:
+    """Start everything, one after the other."""
+    names = []
+    while found := queue.next():
+        queue.start(found)
+        names.append(found.request.request_id)
+    return names
+
+
+def test_a_client_with_one_text_goes_before_one_with_many_running() -> None:
+    """Who has fewest rows running comes next, so a crowd delays a single text by one turn at most."""
+    queue = FairQueue()
+    for number in range(4):
+        queue.add(sequence(f"crowd{number}", "crowd"))
+    first = queue.next()
+    assert first is not None
+    queue.start(first)
+    queue.add(sequence("single", "other"))
+    assert ["single", "crowd1", "crowd2", "crowd3"] == drained(queue)
+
+
+def test_clients_take_turns_and_each_keeps_its_order() -> None:
+    """Clients that ask for as much get as much, in the order in which their texts came."""
+    queue = FairQueue()
+    for client in "ab":
+        for number in range(3):
+            queue.add(sequence(f"{client}{number}", client))
+    assert ["a0", "b0", "a1", "b1", "a2", "b2"] == drained(queue)
+
+
+def test_wide_beams_count_as_rows() -> None:
+    """A client whose texts take four rows each gets its next turn when others have four."""
+    queue = FairQueue()
+    for number in range(2):
+        queue.add(sequence(f"wide{number}", "wide", rows=4))
+    for number in range(5):
+        queue.add(sequence(f"slim{number}", "slim"))
+    assert ["wide0", "slim0", "slim1", "slim2", "slim3", "wide1", "slim4"] == drained(queue)
+
+
+def test_priority_goes_before_fairness() -> None:
+    """What is urgent joins first, whoever asks for it; what is not waits for all else."""
+    queue = FairQueue()
+    for name, priority in (("a", LOW), ("b", NORMAL), ("c", HIGH), ("d", NORMAL), ("e", HIGH)):
+        queue.add(sequence(name, "one", priority))
+    assert ["c", "e", "b", "d", "a"] == drained(queue)
+
+
+def test_a_client_that_has_ended_counts_anew() -> None:
+    """Rows that were given back give their client its turn again."""
+    queue = FairQueue()
+    running = [sequence(f"a{number}", "a") for number in range(3)]
+    for one in running[:2]:
+        queue.add(one)
+    drained(queue)
+    queue.add(running[2])
+    for number in range(2):
+        queue.add(sequence(f"b{number}", "b"))
+    for one in running[:2]:
+        queue.end(one)
+    assert ["b0", "a2", "b1"] == drained(queue)
+
+
+actions = st.lists(
+    st.tuples(
+        st.sampled_from(("add", "join", "leave", "withdraw")),
+        st.sampled_from("abc"),
+        st.sampled_from(Priority),
+        st.integers(1, 3),
+    ),
+    max_size=60,
+)
+
+
+@given(actions, st.randoms(use_true_random=False))
+def test_everybody_gets_a_turn(actions: list[tuple[str, str, Priority, int]], random: object) -> None:
+    """Over random arrivals and departures nobody is lost, and in the end everything has run."""
+    scheduler = Scheduler(Limits(max_rows=4, join_patience=0))
+    expected, joined = set[str](), set[str]()
+    for number, (action, client, priority, rows) in enumerate(actions):
+        if action == "add":
+            scheduler.add(sequence(str(number), client, priority, rows))
+            expected.add(str(number))
+        elif action == "withdraw" and expected - joined:
+            gone = min(expected - joined)
+            assert scheduler.withdraw(gone) is not None
+            expected.remove(gone)
+        elif action == "leave" and scheduler.running:
+            scheduler.leave([number % len(scheduler.running)])
+        elif action == "join":
+            joined |= {one.request.request_id for one in scheduler.join()}
+        assert scheduler.waiting == len(expected - joined)
+    while scheduler.waiting:
+        joined |= {one.request.request_id for one in scheduler.join()}
+        scheduler.leave(range(len(scheduler.running)))
+    assert expected == joined
+    assert 0 == scheduler.waiting_rows
