@@ -10,22 +10,20 @@ Both are rewritten for inference before they are traced; the weights are the mod
 import tempfile
 import warnings
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import onnx
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from export.models.attention_rnn import AttentionRnn, Memory
 from export.models.recurrent import CELLS
+from export.selection import reach_of, select
 from export.signature import name_axes
 from export.step_cells import CELL_STEPS
 from service.bundle import Axis
 
-BLOCK, MIN_BLOCKS = 64, 32
-"""Words in a block of the vocabulary, and the blocks from which on they pay."""
 DEFAULT_OPSET = 20
 STATE_PREFIX = "next_"
 FED = "fed"
@@ -117,6 +115,7 @@ class StepGraph(nn.Module):
         self.model = model
         self.signature = signature(model)
         self.cell = CELL_STEPS[model.config.cell](model.decoder.rnn)
+        self.reach = reach_of(model.output)
 
     def forward(self, token_ids: Tensor, k: Tensor, *carried: Tensor) -> tuple[Tensor, ...]:
         """Advance every row by one token; `carried` is the memory, then the state, in the signature's order."""
@@ -130,37 +129,17 @@ class StepGraph(nn.Module):
         features, attention = self._attend(hidden, memory)
         if self.model.config.input_feeding:
             state += (features.unsqueeze(1),)
-        log_probs = torch.log_softmax(self.model.output(features), dim=-1)
-        return *best_candidates(log_probs, k), *state, *attention
+        return *select(self.model.output(features), k, self.reach), *state, *attention
 
     def _attend(self, hidden: Tensor, memory: dict[str, Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         if self.model.attention is None:
             return torch.tanh(self.model.combine(hidden)), ()
         recalled = Memory(memory["states"], memory.get("keys", memory["states"]), memory["mask"])
-        queries = hidden.reshape(recalled.states.shape[0], -1, hidden.shape[1])
+        queries = hidden.reshape(recalled.states.shape[0], -1, self.model.config.hidden_size)
         weights = self.model.attention(queries, recalled.keys, recalled.mask)
         value = torch.matmul(weights, recalled.states).flatten(0, -2)
         features = torch.tanh(self.model.combine(torch.cat((value, hidden), dim=-1)))
         return features, (weights.flatten(0, -2),)
-
-
-def best_candidates(log_probs: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the best k values and ids, both `[row, k]`, of `[row, vocabulary]`.
-
-    The best k lie in the k blocks with the best maxima, so of a large vocabulary only these are searched: reading a
-    row once for its maxima is several times faster than TopK over it. k may be as large as the number of blocks.
-    """
-    count = cast("int", k)
-    if log_probs.shape[1] < BLOCK * MIN_BLOCKS:
-        best = torch.topk(log_probs, count, dim=-1)
-        return best.values, best.indices
-    padded = functional.pad(log_probs, (0, -log_probs.shape[1] % BLOCK), value=-torch.inf)
-    blocks = padded.reshape(-1, padded.shape[1] // BLOCK, BLOCK)
-    chosen = torch.topk(blocks.amax(dim=-1), count, dim=-1).indices
-    kept = torch.gather(blocks, 1, chosen.unsqueeze(-1).expand(-1, -1, BLOCK)).flatten(1)
-    best = torch.topk(kept, count, dim=-1)
-    block = torch.gather(chosen, 1, torch.div(best.indices, BLOCK, rounding_mode="floor"))
-    return best.values, block * BLOCK + best.indices % BLOCK
 
 
 def trace(model: AttentionRnn, opset: int = DEFAULT_OPSET) -> Graphs:

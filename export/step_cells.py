@@ -17,7 +17,7 @@ class StackStep(nn.Module):
         self.rnn = rnn
 
     def cell(self, layer: int, inputs: Tensor, state: State) -> State:
-        """Advance one layer: inputs `[row, size]`, state tensors `[row, hidden]`; the first one is the output."""
+        """Advance one layer: inputs `[row, size]`, state `[row, 1, hidden]`; the next state's first is the output."""
         raise NotImplementedError
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
@@ -26,10 +26,9 @@ class StackStep(nn.Module):
         before = [torch.split(part, 1, dim=1) if layers > 1 else (part,) for part in state]
         after: list[State] = []
         for layer in range(layers):
-            own = tuple(part[layer].squeeze(1) for part in before)
-            after.append(self.cell(layer, inputs, own))
-            inputs = after[-1][0]
-        return inputs, tuple(_stack(parts) for parts in zip(*after, strict=True))
+            after.append(self.cell(layer, inputs, tuple(part[layer] for part in before)))
+            inputs = after[-1][0].squeeze(1)
+        return inputs, tuple(_joined(parts) for parts in zip(*after, strict=True))
 
     def _weights(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ends = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -44,7 +43,8 @@ class LstmStep(StackStep):
         """Advance one layer: the gates of input and state are one product."""
         hidden, cell = state
         ih, hh, bias_ih, bias_hh = self._weights(layer)
-        gates = functional.linear(torch.cat((inputs, hidden), dim=-1), torch.cat((ih, hh), dim=1), bias_ih + bias_hh)
+        both = torch.cat((inputs, hidden.squeeze(1)), dim=-1)
+        gates = functional.linear(both, torch.cat((ih, hh), dim=1), bias_ih + bias_hh).unsqueeze(1)
         enter, forget, value, leave = torch.split(gates, self.rnn.hidden_size, dim=-1)
         cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(value)
         return torch.sigmoid(leave) * torch.tanh(cell), cell
@@ -57,16 +57,16 @@ class GruStep(StackStep):
         """Advance one layer."""
         (hidden,) = state
         ih, hh, bias_ih, bias_hh = self._weights(layer)
-        read = torch.split(functional.linear(inputs, ih, bias_ih), self.rnn.hidden_size, dim=-1)
-        kept = torch.split(functional.linear(hidden, hh, bias_hh), self.rnn.hidden_size, dim=-1)
+        read = torch.split(functional.linear(inputs, ih, bias_ih).unsqueeze(1), self.rnn.hidden_size, dim=-1)
+        kept = torch.split(functional.linear(hidden.squeeze(1), hh, bias_hh).unsqueeze(1), self.rnn.hidden_size, dim=-1)
         reset, update = torch.sigmoid(read[0] + kept[0]), torch.sigmoid(read[1] + kept[1])
         candidate = torch.tanh(read[2] + reset * kept[2])
         return ((1 - update) * candidate + update * hidden,)
 
 
-def _stack(parts: State) -> Tensor:
-    """Put one tensor `[row, hidden]` per layer into `[row, layers, hidden]`; for one layer, without a copy."""
-    return torch.stack(parts, dim=1) if len(parts) > 1 else parts[0].unsqueeze(1)
+def _joined(parts: State) -> Tensor:
+    """Put one tensor `[row, 1, hidden]` per layer into `[row, layers, hidden]`; for one layer, without a copy."""
+    return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
 
 CELL_STEPS: dict[str, Callable[[nn.RNNBase], StackStep]] = {"lstm": LstmStep, "gru": GruStep}

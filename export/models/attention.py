@@ -24,7 +24,7 @@ class Attention(nn.Module):
     def forward(self, hidden: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         """Return weights `[row, target, source]` that are zero at padding and sum to one."""
         scores = self.scores(hidden, keys).float()
-        return torch.softmax(scores.masked_fill(~mask.unsqueeze(1), -1e9), dim=-1)
+        return torch.softmax(torch.where(mask.unsqueeze(1), scores, -1e9), dim=-1)
 
 
 class DotAttention(Attention):
