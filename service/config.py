@@ -53,7 +53,10 @@ class Settings:
         1024
     )
     max_texts_per_request: Annotated[int, Meta(ge=1, description="texts in one request")] = 128
-    max_text_bytes: Annotated[int, Meta(ge=1, le=1 << 20, description="UTF-8 bytes in one text")] = 8192
+    segments_in_flight: Annotated[
+        int, Meta(ge=1, le=4096, description="segments of one stream that are at work at once")
+    ] = 64
+    max_text_bytes: Annotated[int, Meta(ge=1, le=1 << 20, description="UTF-8 bytes in one text")] = 16384
     max_message_bytes: Annotated[int, Meta(ge=1024, le=1 << 30, description="bytes of one message from a client")] = (
         4 << 20
     )

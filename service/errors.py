@@ -85,6 +85,13 @@ class DeadlineExceededError(ServiceError):
     reason = "DEADLINE_EXCEEDED"
 
 
+class DeadlineUnreachableError(ServiceError):
+    """Not admitted: by what others took, its deadline would pass before it is done. Nothing was done."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "DEADLINE_UNREACHABLE"
+
+
 class UnavailableError(ServiceError):
     """Draining or loading; another replica, or this one later, can serve it."""
 

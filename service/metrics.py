@@ -12,7 +12,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.errors import InvalidRequestError, ModelNotFoundError, OverloadedError, ServiceError, UnavailableError
+from service.errors import (
+    DeadlineUnreachableError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    OverloadedError,
+    QuotaExceededError,
+    ServiceError,
+    UnavailableError,
+)
 from service.request import FinishReason, Output, StepReport
 from service.vitals import native_memory
 
@@ -25,7 +33,10 @@ ACTIVITIES = ("encode", "step", "host", "idle")
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 OTHER_MODEL = "other"
 """Label of requests for a model that is not here: clients cannot make labels up."""
-REJECTIONS = (InvalidRequestError, ModelNotFoundError, OverloadedError, UnavailableError)
+REJECTIONS = (
+    InvalidRequestError, ModelNotFoundError, OverloadedError, QuotaExceededError, DeadlineUnreachableError,
+    UnavailableError,
+)  # fmt: skip
 
 
 class Distribution:

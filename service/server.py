@@ -30,13 +30,14 @@ from service.engine.scheduler import Limits
 from service.engine.session import Model, OnnxModel
 from service.errors import EngineFailedError, StartupError
 from service.metrics import Metrics, ModelLabels
+from service.planning import JobLimits
 from service.repository import find_bundles
 from service.request import Output
 from service.rpc.border import Border
 from service.rpc.servicer import SERVICE, TranslationServicer
 from service.stream import Streams
 from service.tokenizer import Tokenizer
-from service.translator import TextLimits, Translator
+from service.translator import Translator
 
 logger = logging.getLogger(__name__)
 
@@ -184,8 +185,9 @@ class Server:
 
     def _add_services(self, server: grpc.aio.Server) -> None:
         settings = self._settings
-        translator = Translator(self.admission, TextLimits(settings.max_texts_per_request, settings.max_text_bytes))
-        servicer = TranslationServicer(Catalog(self._served), translator)
+        limits = JobLimits(settings.max_texts_per_request, settings.max_text_bytes, settings.max_rows)
+        translator = Translator(self.admission, limits)
+        servicer = TranslationServicer(Catalog(self._served), translator, settings.segments_in_flight)
         server.add_generic_rpc_handlers((servicer.handlers(Border(self._metrics, self._log)),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)

@@ -1,7 +1,7 @@
 """Streams: where the engine's Outputs meet the requests that wait for them. Belongs to the event loop."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
 
 from service.errors import ServiceError
@@ -9,15 +9,19 @@ from service.request import Output
 
 
 class Stream:
-    """The last Outputs of one client request's texts, until all are there or one has failed."""
+    """The Outputs of one job's segments, until the last of each is there or one has failed."""
 
-    __slots__ = ("_done", "_ids", "_outputs", "_streams")
+    __slots__ = ("_done", "_grown", "_ids", "_outputs", "_streams", "_tokens")
 
     def __init__(self, streams: "Streams", ids: Sequence[str], done: "asyncio.Future[None]") -> None:
         self._streams = streams
         self._ids = ids
-        self._outputs: dict[str, Output] = {}
         self._done = done
+        self._outputs: dict[str, Output] = {}
+        self._tokens: dict[str, list[int]] = {}
+        """Tokens that came before the last Output and that nobody has taken."""
+        self._grown: asyncio.Event | None = None
+        """Set when there is something new, for whoever wants to see it before all is done."""
 
     def __enter__(self) -> "Stream":
         """Hold it open."""
@@ -26,8 +30,10 @@ class Stream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close it: Outputs that come later are dropped."""
+        """Close it: Outputs that come later are dropped, and an error that nobody waited for is no surprise."""
         self._streams.close(self._ids)
+        if self._done.done() and not self._done.cancelled():
+            self._done.exception()
 
     @property
     def unfinished(self) -> list[str]:
@@ -39,18 +45,46 @@ class Stream:
         await self._done
         return [self._outputs[request_id] for request_id in self._ids]
 
+    async def tokens(self, request_id: str) -> AsyncIterator[Sequence[int]]:
+        """Yield the tokens of one request as they come, all that are there at once, up to its last Output.
+
+        Raises the error of whichever request of this stream failed first.
+        """
+        self._grown = grown = self._grown or asyncio.Event()
+        while True:
+            grown.clear()
+            if self._done.done():
+                self._done.result()
+            ended = request_id in self._outputs
+            if tokens := self._tokens.pop(request_id, None):
+                yield tokens
+            if ended:
+                return
+            await grown.wait()
+
+    def output(self, request_id: str) -> Output:
+        """Return the last Output of a request that has ended."""
+        return self._outputs[request_id]
+
     def put(self, output: Output) -> None:
-        """Take one last Output; only the registry calls this."""
-        self._outputs[output.request_id] = output
-        if output.error is not None:
-            self.fail(output.error)
-        elif len(self._outputs) == len(self._ids) and not self._done.done():
-            self._done.set_result(None)
+        """Take one Output; only the registry calls this."""
+        if output.token_ids:
+            self._tokens.setdefault(output.request_id, []).extend(output.token_ids)
+        if output.finish_reason is not None:
+            self._outputs[output.request_id] = output
+            if output.error is not None:
+                self.fail(output.error)
+            elif len(self._outputs) == len(self._ids) and not self._done.done():
+                self._done.set_result(None)
+        if self._grown is not None:
+            self._grown.set()
 
     def fail(self, error: ServiceError) -> None:
         """End the wait by an error."""
         if not self._done.done():
             self._done.set_exception(error)
+        if self._grown is not None:
+            self._grown.set()
 
 
 class Streams:
@@ -71,9 +105,13 @@ class Streams:
         return stream
 
     def dispatch(self, outputs: Iterable[Output]) -> None:
-        """Hand out the last Outputs of one step; those that nobody waits for any more are dropped."""
+        """Hand out the Outputs of one step; those that nobody waits for any more are dropped."""
         for output in outputs:
-            if output.finish_reason is not None and (stream := self._open.pop(output.request_id, None)):
+            if output.finish_reason is None:
+                stream = self._open.get(output.request_id)
+            else:
+                stream = self._open.pop(output.request_id, None)
+            if stream is not None:
                 stream.put(output)
 
     def close(self, ids: Iterable[str]) -> None:

@@ -1,77 +1,32 @@
 """The pipeline: texts in, translations out.
 
-The life of a request:
+The life of a job:
 
-1. Check what needs no work: the number of texts and their bytes.
-2. Admit: one permit for all its texts, or a refusal at once. The permit is returned whatever way the request ends.
-3. Tokenize: ids for the engine, pieces for whoever looks at the attention.
-4. Submit: one engine request per text, all with the same permit and deadline.
-5. Collect: the last Output of each; the first that fails ends the request, and the others are cancelled, as they are
-   when the client goes away.
-6. Detokenize: hypotheses become text.
+1. Check what needs no work: the number of texts, their bytes, the options.
+2. Admit: one permit for all its texts, or a refusal at once; what comes by a stream of segments waits in line instead.
+   The permit is returned whatever way the job ends.
+3. Split and tokenize: texts become segments, ids for the engine, pieces for whoever looks at the attention. More
+   segments than texts need a larger permit.
+4. Submit: one engine request per segment, all with the same permit, client and deadline.
+5. Collect: the last Output of each, or its tokens as they come; the first that fails ends the job, and the others are
+   cancelled, as they are when the client goes away.
+6. Detokenize: hypotheses become text, and those of a text's segments are joined.
 """
 
-import asyncio
+import contextlib
 import itertools
-from collections.abc import Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from service.admission import Admission
-from service.bundle import Decoding
 from service.catalog import Served
-from service.errors import InvalidRequestError
-from service.request import DecodingParams, Hypothesis, LengthPenalty, Output, Permit, Request, Timing
-from service.tokenizer import Source
-
-TEXTS_PER_TURN = 8
-"""Texts tokenized before the event loop serves others."""
-
-
-@dataclass(frozen=True, slots=True)
-class TextLimits:
-    """Bounds that hold before a text is tokenized."""
-
-    max_texts: int
-    max_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to decode, as the client put it; None: the model's default."""
-
-    beam_size: int | None = None
-    num_hypotheses: int | None = None
-    length_penalty: float | None = None
-    max_target_tokens: int | None = None
-    return_attention: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What a client asks of one model."""
-
-    request_id: str
-    texts: Sequence[str]
-    options: Options
-    deadline: float | None
-    """On the engine's clock, in seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A hypothesis and its text; `tokens` are the pieces of its ids."""
-
-    text: str
-    tokens: list[str]
-    hypothesis: Hypothesis
-
-
-@dataclass(frozen=True, slots=True)
-class Translation:
-    """The candidates for one text, best first; `source_tokens` are the columns of their attention."""
-
-    source_tokens: list[str]
-    candidates: list[Candidate]
+from service.detokenizer import Detokenizer
+from service.errors import DeadlineUnreachableError
+from service.joining import Translation, joined, translation
+from service.planning import Job, JobLimits, Plan, check, plan
+from service.request import Output, Permit, Timing
+from service.stream import Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,101 +42,95 @@ class Result:
 class Translator:
     """Takes jobs through the pipeline. Belongs to the event loop."""
 
-    def __init__(self, admission: Admission, limits: TextLimits) -> None:
+    def __init__(self, admission: Admission, limits: JobLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self._admission = admission
         self._limits = limits
+        self._clock = clock
         self._serial = itertools.count()
 
+    def unique(self, request_id: str) -> str:
+        """Return a request id that no other call has, even where clients repeat theirs."""
+        return f"{request_id}/{next(self._serial)}"
+
     async def translate(self, served: Served, job: Job) -> Result:
-        """Translate all texts of a job; raises ServiceError."""
-        self._check(job.texts)
+        """Translate all texts of a job, or refuse it at once; raises ServiceError."""
+        recipe = check(served, job, self._limits)
         with self._admission.admit(len(job.texts)) as permit:
-            sources = await _tokenize(served, job.texts)
-            requests = [self._request(job, served.manifest.decoding, source) for source in sources]
-            outputs = await _decode(served, requests, permit)
-            translations = [_detokenize(served, *pair) for pair in zip(sources, outputs, strict=True)]
-        return Result(
-            translations=translations,
-            timing=_longest([output.timing for output in outputs]),
-            source_tokens=sum(len(source.ids) for source in sources),
-            target_tokens=sum(len(output.hypotheses[0].token_ids) for output in outputs),
-        )
+            planned = await plan(served, job, recipe)
+            if len(planned.requests) > len(job.texts):
+                permit.grow(len(planned.requests) - len(job.texts))
+            return await self._decode(planned, permit)
 
-    def _check(self, texts: Sequence[str]) -> None:
-        if not texts:
-            raise InvalidRequestError("texts", "is empty; send at least one text")
-        if len(texts) > self._limits.max_texts:
-            message = f"{len(texts)} texts are more than the {self._limits.max_texts} of one request; send several"
-            raise InvalidRequestError("texts", message)
-        limit = self._limits.max_bytes
-        for index, text in enumerate(texts):
-            if not text or text.isspace():
-                raise InvalidRequestError(f"texts[{index}]", "is empty; leave it out")
-            if 4 * len(text) > limit and (size := len(text.encode())) > limit:
-                message = f"has {size} bytes, at most {limit} are accepted; send it sentence by sentence"
-                raise InvalidRequestError(f"texts[{index}]", message)
+    async def translate_in_turn(self, served: Served, job: Job) -> Result:
+        """Translate all texts of a job as soon as there is room for it; raises ServiceError."""
+        planned = await plan(served, job, check(served, job, self._limits))
+        with await self._admission.wait(len(planned.requests)) as permit:
+            return await self._decode(planned, permit)
 
-    def _request(self, job: Job, decoding: Decoding, source: Source) -> Request:
-        """Make the engine's request; its id is unique even where clients repeat theirs."""
-        params = _params(job.options, decoding, len(source.ids))
-        return Request(f"{job.request_id}/{next(self._serial)}", source.ids, params, job.deadline)
+    async def stream(self, served: Served, job: Job) -> AsyncGenerator[tuple[str, Result | None], None]:
+        """Translate the one text of a job; yield what is certain as it grows, and with the last part the result."""
+        recipe = check(served, job, self._limits)
+        with self._admission.admit(1) as permit:
+            planned = await plan(served, job, recipe, incremental=True)
+            if len(planned.requests) > 1:
+                permit.grow(len(planned.requests) - 1)
+            (cut,) = planned.texts
+            parts, outputs = [], []
+            before = ""
+            with self._submitted(planned, permit) as running:
+                for segment, request, joint in zip(cut, planned.requests, [*planned.joints(0), ""], strict=True):
+                    growing = Detokenizer(served.tokenizer.decode)
+                    async for ids in running.tokens(request.request_id):
+                        if delta := growing.push(ids):
+                            yield before + delta, None
+                            before = ""
+                    outputs.append(running.output(request.request_id))
+                    parts.append(translation(served.tokenizer, segment, outputs[-1], job.options))
+                    before += parts[-1].candidates[0].text[growing.length :] + joint
+            yield before, _result(planned, [joined(parts, planned.joints(0))], outputs)
+
+    async def _decode(self, planned: Plan, permit: Permit) -> Result:
+        """Decode all and detokenize."""
+        with self._submitted(planned, permit) as running:
+            outputs = await running.collect()
+        tokenizer, options = planned.served.tokenizer, planned.job.options
+        ended = iter(outputs)
+        translations = [
+            joined([translation(tokenizer, segment, next(ended), options) for segment in cut], planned.joints(index))
+            for index, cut in enumerate(planned.texts)
+        ]
+        return _result(planned, translations, outputs)
+
+    @contextlib.contextmanager
+    def _submitted(self, planned: Plan, permit: Permit) -> Iterator[Stream]:
+        """Submit all requests of a plan; leave nothing of them in the engine. Raises DeadlineUnreachableError."""
+        engine, deadline = planned.served.engine, planned.job.deadline
+        if deadline is not None:
+            longest = max(planned.requests, key=lambda request: len(request.source_ids))
+            now, needed = self._clock(), engine.forecast(longest)
+            if needed and now + needed > deadline:
+                message = f"this would take about {needed:.2f} s, its deadline is in {max(0.0, deadline - now):.2f} s"
+                raise DeadlineUnreachableError(f"{message}; allow more time, or send it when there is less to do")
+        with planned.served.streams.open([request.request_id for request in planned.requests]) as running:
+            try:
+                for request in planned.requests:
+                    engine.submit(request, permit)
+                yield running
+            finally:
+                for request_id in running.unfinished:
+                    engine.cancel(request_id)
 
 
-async def _tokenize(served: Served, texts: Sequence[str]) -> list[Source]:
-    limit = served.manifest.decoding.max_source_tokens
-    empty = len(served.manifest.tokenizer.source_suffix)
-    sources = []
-    for index, text in enumerate(texts):
-        if index % TEXTS_PER_TURN == TEXTS_PER_TURN - 1:
-            await asyncio.sleep(0)
-        source = served.tokenizer.encode(text)
-        if len(source.ids) > limit:
-            message = f"has {len(source.ids)} tokens, {served.name} takes at most {limit}; send it sentence by sentence"
-            raise InvalidRequestError(f"texts[{index}]", message)
-        if len(source.ids) == empty:
-            raise InvalidRequestError(f"texts[{index}]", "holds nothing that can be translated; leave it out")
-        sources.append(source)
-    return sources
-
-
-def _params(options: Options, decoding: Decoding, source_tokens: int) -> DecodingParams:
-    """Fill in the model's defaults; raise InvalidRequestError where an option is out of bounds."""
-    limit = options.max_target_tokens
-    if limit is not None and limit > decoding.max_target_tokens:
-        message = f"{limit} is more than the model's {decoding.max_target_tokens}"
-        raise InvalidRequestError("options.max_target_tokens", message)
-    penalty = options.length_penalty
-    return DecodingParams(
-        max_target_tokens=decoding.target_limit(source_tokens) if limit is None else limit,
-        beam_size=1 if options.beam_size is None else options.beam_size,
-        num_hypotheses=1 if options.num_hypotheses is None else options.num_hypotheses,
-        length_penalty=LengthPenalty(decoding.length_penalty if penalty is None else penalty),
-        return_attention=options.return_attention,
+def _result(planned: Plan, translations: list[Translation], outputs: list[Output]) -> Result:
+    return Result(
+        translations=translations,
+        timing=_longest([output.timing for output in outputs]),
+        source_tokens=sum(len(request.source_ids) for request in planned.requests),
+        target_tokens=sum(len(output.hypotheses[0].token_ids) for output in outputs),
     )
 
 
-async def _decode(served: Served, requests: list[Request], permit: Permit) -> list[Output]:
-    """Submit all and wait for all; leave nothing of them in the engine."""
-    with served.streams.open([request.request_id for request in requests]) as stream:
-        try:
-            for request in requests:
-                served.engine.submit(request, permit)
-            return await stream.collect()
-        finally:
-            for request_id in stream.unfinished:
-                served.engine.cancel(request_id)
-
-
-def _detokenize(served: Served, source: Source, output: Output) -> Translation:
-    tokenizer = served.tokenizer
-    candidates = [
-        Candidate(tokenizer.decode(found.token_ids), tokenizer.target_pieces(found.token_ids), found)
-        for found in output.hypotheses
-    ]
-    return Translation(source.pieces, candidates)
-
-
-def _longest(timings: list[Timing]) -> Timing:
+def _longest(timings: Sequence[Timing]) -> Timing:
     if len(timings) == 1:
         return timings[0]
     return Timing(
@@ -190,4 +139,5 @@ def _longest(timings: list[Timing]) -> Timing:
         first_token=max(timing.first_token for timing in timings),
         decode=max(timing.decode for timing in timings),
         steps=max(timing.steps for timing in timings),
+        shared_rows=max(timing.shared_rows for timing in timings),
     )

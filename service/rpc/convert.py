@@ -1,39 +1,118 @@
 """Messages of dragoman.v1 from and to the domain."""
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 from dragoman.v1 import translation_pb2 as pb
+from service.alignment import Link
 from service.catalog import Served
-from service.request import FinishReason, Float32, Timing
+from service.errors import InvalidRequestError, ServiceError
+from service.joining import Candidate, Translation
+from service.options import Options
+from service.planning import Job
+from service.request import MAX_CANDIDATES, FinishReason, Float32, LengthPenaltyKind, Priority, Sampling, Timing
 from service.rpc.border import Call
-from service.rpc.status import duration
-from service.translator import Candidate, Job, Options, Result
+from service.rpc.status import duration, status_code
+from service.tokenizer import Span
+from service.translator import Result
 
 FINISH_REASONS = {
     FinishReason.END: pb.FINISH_REASON_END,
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    FinishReason.REPETITION: pb.FINISH_REASON_REPETITION,
 }
+PRIORITIES = {
+    pb.PRIORITY_UNSPECIFIED: Priority.NORMAL,
+    pb.PRIORITY_LOW: Priority.LOW,
+    pb.PRIORITY_NORMAL: Priority.NORMAL,
+    pb.PRIORITY_HIGH: Priority.HIGH,
+}
+LENGTH_PENALTY_KINDS = {
+    pb.LENGTH_PENALTY_KIND_UNSPECIFIED: LengthPenaltyKind.PLAIN,
+    pb.LENGTH_PENALTY_KIND_PLAIN: LengthPenaltyKind.PLAIN,
+    pb.LENGTH_PENALTY_KIND_GNMT: LengthPenaltyKind.GNMT,
+}
+SPLITS = {pb.SEGMENTATION_UNSPECIFIED: True, pb.SEGMENTATION_SENTENCES: True, pb.SEGMENTATION_NONE: False}
+OPTIONAL = (
+    "beam_size", "num_hypotheses", "length_penalty", "patience", "no_repeat_ngram_size", "max_phrase_repeats",
+    "max_target_tokens", "min_target_tokens", "max_target_ratio", "min_target_ratio", "return_attention",
+    "return_alignments",
+)  # fmt: skip
+"""Options that mean the same on both sides."""
 DEFAULTS = Options()
 
+Number = TypeVar("Number", bound=int)
+Meaning = TypeVar("Meaning")
 
-def job(request: pb.TranslateRequest, call: Call) -> Job:
+
+def job(request: pb.TranslateRequest, call: Call, request_id: str) -> Job:
     """Read what a client asks."""
-    options = _options(request.options) if request.HasField("options") else DEFAULTS
-    return Job(call.request_id, request.texts, options, call.deadline)
+    return Job(
+        request_id=request_id,
+        texts=request.texts,
+        options=_options(request.options) if request.HasField("options") else DEFAULTS,
+        deadline=call.deadline,
+        client=request_id,
+        prefixes=request.target_prefixes,
+        priority=_meaning(PRIORITIES, "priority", request.priority),
+    )
+
+
+def single_job(
+    request: pb.StreamTranslateRequest | pb.TranslateSegmentsRequest, call: Call, request_id: str, client: str
+) -> Job:
+    """Read what a client asks for one text; `client` is the call that it came with."""
+    return Job(
+        request_id=request_id,
+        texts=[request.text],
+        options=_options(request.options) if request.HasField("options") else DEFAULTS,
+        deadline=call.deadline,
+        client=client,
+        prefixes=[request.target_prefix] if request.target_prefix else (),
+        priority=_meaning(PRIORITIES, "priority", request.priority),
+        listed=False,
+    )
 
 
 def response(served: Served, result: Result) -> pb.TranslateResponse:
     """Write the translations of a job."""
     return pb.TranslateResponse(
-        translations=[
-            pb.Translation(
-                hypotheses=[_hypothesis(candidate) for candidate in translation.candidates],
-                source_tokens=translation.source_tokens,
-            )
-            for translation in result.translations
-        ],
+        translations=[_translation(found) for found in result.translations],
         model=served.name,
         model_version=served.version,
         timing=_timing(result.timing),
     )
+
+
+def stream_response(served: Served, delta: str, result: Result | None) -> pb.StreamTranslateResponse:
+    """Write some more of a translation, and with the last part all of it."""
+    if result is None:
+        return pb.StreamTranslateResponse(text_delta=delta)
+    return pb.StreamTranslateResponse(
+        text_delta=delta,
+        translation=_translation(result.translations[0]),
+        model=served.name,
+        model_version=served.version,
+        timing=_timing(result.timing),
+    )
+
+
+def segment_response(segment_id: str, served: Served, result: Result) -> pb.TranslateSegmentsResponse:
+    """Write the translation of a segment."""
+    return pb.TranslateSegmentsResponse(
+        segment_id=segment_id,
+        translation=_translation(result.translations[0]),
+        model=served.name,
+        model_version=served.version,
+        timing=_timing(result.timing),
+    )
+
+
+def segment_error(segment_id: str, error: ServiceError) -> pb.TranslateSegmentsResponse:
+    """Write why a segment was not translated."""
+    code: int = status_code(error).value[0]
+    told = pb.SegmentError(code=code, message=error.message, reason=error.reason)
+    return pb.TranslateSegmentsResponse(segment_id=segment_id, error=told)
 
 
 def model(served: Served) -> pb.Model:
@@ -72,12 +151,37 @@ def model(served: Served) -> pb.Model:
 
 
 def _options(options: pb.DecodingOptions) -> Options:
+    given = {name: getattr(options, name) for name in OPTIONAL if options.HasField(name)}
     return Options(
-        beam_size=options.beam_size if options.HasField("beam_size") else None,
-        num_hypotheses=options.num_hypotheses if options.HasField("num_hypotheses") else None,
-        length_penalty=options.length_penalty if options.HasField("length_penalty") else None,
-        max_target_tokens=options.max_target_tokens if options.HasField("max_target_tokens") else None,
-        return_attention=options.return_attention,
+        length_penalty_kind=_meaning(LENGTH_PENALTY_KINDS, "options.length_penalty_kind", options.length_penalty_kind),
+        sampling=_sampling(options.sampling) if options.HasField("sampling") else None,
+        suppressed_tokens=tuple(options.suppressed_tokens),
+        split=_meaning(SPLITS, "options.segmentation", options.segmentation),
+        **given,
+    )
+
+
+def _sampling(sampling: pb.Sampling) -> Sampling:
+    return Sampling(
+        temperature=sampling.temperature if sampling.HasField("temperature") else 1.0,
+        top_k=sampling.top_k if sampling.HasField("top_k") else MAX_CANDIDATES,
+        top_p=sampling.top_p if sampling.HasField("top_p") else 1.0,
+        seed=sampling.seed,
+    )
+
+
+def _meaning(meanings: Mapping[Number, Meaning], field: str, number: Number) -> Meaning:
+    """Return what an enum's number means; raises InvalidRequestError for one of a later version, or of none."""
+    if number not in meanings:
+        raise InvalidRequestError(field, f"{number} has no meaning here; take one of {', '.join(map(str, meanings))}")
+    return meanings[number]
+
+
+def _translation(found: Translation) -> pb.Translation:
+    return pb.Translation(
+        hypotheses=[_hypothesis(candidate) for candidate in found.candidates],
+        source_tokens=found.source_tokens,
+        segments=[pb.Segment(source=_span(source), target=_span(target)) for source, target in found.segments],
     )
 
 
@@ -89,8 +193,22 @@ def _hypothesis(candidate: Candidate) -> pb.Hypothesis:
         finish_reason=FINISH_REASONS[found.finish_reason],
         tokens=candidate.tokens,
         token_log_probs=found.log_probs,
-        attention=None if found.attention is None else _attention(found.attention),
+        attention=None if candidate.attention is None else _attention(candidate.attention),
+        alignments=[_alignment(link) for link in candidate.links],
     )
+
+
+def _alignment(link: Link) -> pb.Alignment:
+    return pb.Alignment(
+        target_token=link.target_token,
+        source_token=link.source_token,
+        target=_span(link.target),
+        source=_span(link.source),
+    )
+
+
+def _span(span: Span) -> pb.Span:
+    return pb.Span(start=span[0], end=span[1])
 
 
 def _attention(weights: Float32) -> pb.Attention:
@@ -105,4 +223,6 @@ def _timing(timing: Timing) -> pb.Timing:
         encode=duration(timing.encode),
         decode=duration(timing.decode),
         steps=timing.steps,
+        first_token=duration(timing.first_token),
+        shared_rows=timing.shared_rows,
     )

@@ -1,22 +1,30 @@
-"""dragoman.v1.TranslationService: each method is three lines of proto to domain and back."""
+"""dragoman.v1.TranslationService: each method is a few lines of proto to domain and back."""
+
+import functools
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 
 import grpc
 
 from dragoman.v1 import translation_pb2 as pb
 from service.catalog import Catalog
+from service.errors import ServiceError
+from service.logs import RequestLine
 from service.rpc import convert
 from service.rpc.border import Border, Call
-from service.translator import Translator
+from service.rpc.concurrent import as_they_finish
+from service.translator import Result, Translator
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["TranslationService"].full_name
 
 
 class TranslationServicer:
-    """Answers with the models of a catalog."""
+    """Answers with the models of a catalog; of one stream, so many segments are at work at once."""
 
-    def __init__(self, catalog: Catalog, translator: Translator) -> None:
+    def __init__(self, catalog: Catalog, translator: Translator, segments_in_flight: int) -> None:
         self._catalog = catalog
         self._translator = translator
+        self._segments_in_flight = segments_in_flight
 
     async def translate(self, request: pb.TranslateRequest, call: Call) -> pb.TranslateResponse:
         """Translate one or many texts."""
@@ -24,14 +32,59 @@ class TranslationServicer:
         line.texts = len(request.texts)
         served = self._catalog.find(request.model, request.source_language_code, request.target_language_code)
         line.model = served.name
-        result = await self._translator.translate(served, convert.job(request, call))
-        timing = result.timing
-        line.source_tokens, line.target_tokens = result.source_tokens, result.target_tokens
-        line.queue_ms = round(timing.queue * 1e3, 3)
-        line.encode_ms = round(timing.encode * 1e3, 3)
-        line.decode_ms = round(timing.decode * 1e3, 3)
-        line.steps = timing.steps
+        job = convert.job(request, call, self._translator.unique(call.request_id))
+        result = await self._translator.translate(served, job)
+        _note(line, result)
         return convert.response(served, result)
+
+    async def stream_translate(
+        self, request: pb.StreamTranslateRequest, call: Call
+    ) -> AsyncGenerator[pb.StreamTranslateResponse, None]:
+        """Translate one text as it grows."""
+        line = call.line
+        line.texts = 1
+        served = self._catalog.find(request.model, request.source_language_code, request.target_language_code)
+        line.model = served.name
+        request_id = self._translator.unique(call.request_id)
+        growing = self._translator.stream(served, convert.single_job(request, call, request_id, request_id))
+        async with aclosing(growing):
+            async for delta, result in growing:
+                if result is not None:
+                    _note(line, result)
+                yield convert.stream_response(served, delta, result)
+
+    async def translate_segments(
+        self,
+        explain: Callable[[Exception, Call], ServiceError],
+        requests: AsyncIterator[pb.TranslateSegmentsRequest],
+        call: Call,
+    ) -> AsyncGenerator[pb.TranslateSegmentsResponse, None]:
+        """Translate segments as they come in; one that fails fails alone."""
+        client = self._translator.unique(call.request_id)
+
+        async def answer(request: pb.TranslateSegmentsRequest) -> pb.TranslateSegmentsResponse:
+            try:
+                return await self._segment(request, call, client)
+            except Exception as error:  # noqa: BLE001  told to the client, whatever it is
+                return convert.segment_error(request.segment_id, explain(error, call))
+
+        answers = as_they_finish(requests, answer, self._segments_in_flight)
+        async with aclosing(answers):
+            async for answered in answers:
+                yield answered
+
+    async def _segment(
+        self, request: pb.TranslateSegmentsRequest, call: Call, client: str
+    ) -> pb.TranslateSegmentsResponse:
+        line = call.line
+        line.texts += 1
+        served = self._catalog.find(request.model, request.source_language_code, request.target_language_code)
+        line.model = served.name
+        job = convert.single_job(request, call, f"{client}.{line.texts}", client)
+        result = await self._translator.translate_in_turn(served, job)
+        line.source_tokens += result.source_tokens
+        line.target_tokens += result.target_tokens
+        return convert.segment_response(request.segment_id, served, result)
 
     async def list_models(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:  # noqa: ARG002
         """List all models."""
@@ -45,9 +98,26 @@ class TranslationServicer:
 
     def handlers(self, border: Border) -> grpc.GenericRpcHandler:
         """Return the handlers of all methods, behind the border."""
+        segments = functools.partial(self.translate_segments, border.explain)
         methods = {
             "Translate": border.unary(SERVICE, "Translate", pb.TranslateRequest, self.translate),
+            "StreamTranslate": border.server_stream(
+                SERVICE, "StreamTranslate", pb.StreamTranslateRequest, self.stream_translate
+            ),
+            "TranslateSegments": border.both_stream(
+                SERVICE, "TranslateSegments", pb.TranslateSegmentsRequest, segments
+            ),
             "ListModels": border.unary(SERVICE, "ListModels", pb.ListModelsRequest, self.list_models),
             "GetModel": border.unary(SERVICE, "GetModel", pb.GetModelRequest, self.get_model),
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+
+def _note(line: RequestLine, result: Result) -> None:
+    """Write down what the log says of a job."""
+    timing = result.timing
+    line.source_tokens, line.target_tokens = result.source_tokens, result.target_tokens
+    line.queue_ms = round(timing.queue * 1e3, 3)
+    line.encode_ms = round(timing.encode * 1e3, 3)
+    line.decode_ms = round(timing.decode * 1e3, 3)
+    line.steps = timing.steps

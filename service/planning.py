@@ -1,0 +1,148 @@
+"""What a job becomes before it is decoded: texts cut into segments, and a request for each."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from service import segments
+from service.catalog import Served
+from service.errors import InvalidRequestError
+from service.options import Options, Recipe
+from service.request import Priority, Request
+from service.segments import Segment, UnsplittableError
+
+LISTED = {"text": "texts", "target_prefix": "target_prefixes"}
+"""The fields of one text, as they are called where there are several."""
+MAX_JOINED_ATTENTION = 512
+"""Source tokens of a text of several segments whose attention is returned: it grows with their square."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobLimits:
+    """Bounds that hold before a text is tokenized."""
+
+    max_texts: int
+    max_bytes: int
+    max_rows: int
+
+
+@dataclass(slots=True)
+class Job:
+    """What a client asks of one model."""
+
+    request_id: str
+    """Unlike any other's, even where clients repeat theirs."""
+    texts: Sequence[str]
+    options: Options
+    deadline: float | None
+    """On the engine's clock, in seconds."""
+    client: str
+    """The call that it came with: among calls, rows are shared evenly."""
+    prefixes: Sequence[str] = ()
+    """What translations must begin with: none, or one for each text, where empty means nothing."""
+    priority: Priority = Priority.NORMAL
+    listed: bool = True
+    """Whether its fields are lists, which error messages then index."""
+
+    def at(self, name: str, index: int) -> str:
+        """Return the path of a field of one text."""
+        return f"{LISTED[name]}[{index}]" if self.listed else name
+
+
+@dataclass(slots=True)
+class Plan:
+    """A job cut into segments; `requests` are theirs, those of all texts in turn."""
+
+    served: Served
+    job: Job
+    texts: list[list[Segment]] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+
+    def joints(self, index: int) -> list[str]:
+        """Return what stands between the segments of one text."""
+        cut, language = self.texts[index], self.served.manifest.model.target_language
+        return [
+            segments.joint(self.job.texts[index], before.span, after.span, language)
+            for before, after in itertools.pairwise(cut)
+        ]
+
+
+def check(served: Served, job: Job, limits: JobLimits) -> Recipe:
+    """Check what needs no work; raises InvalidRequestError."""
+    if not job.texts:
+        raise InvalidRequestError("texts", "is empty; send at least one text")
+    if len(job.texts) > limits.max_texts:
+        message = f"{len(job.texts)} texts are more than the {limits.max_texts} of one request; send several"
+        raise InvalidRequestError("texts", message)
+    if job.prefixes and len(job.prefixes) != len(job.texts):
+        message = f"has {len(job.prefixes)} for {len(job.texts)} texts; send one for each, empty where there is none"
+        raise InvalidRequestError("target_prefixes", message)
+    limit = limits.max_bytes
+    for index, text in enumerate(job.texts):
+        if not text or text.isspace():
+            raise InvalidRequestError(job.at("text", index), "is empty; leave it out")
+        if 4 * len(text) > limit and (size := len(text.encode())) > limit:
+            message = f"has {size} bytes, at most {limit} are accepted; send it in parts"
+            raise InvalidRequestError(job.at("text", index), message)
+    recipe = Recipe.check(job.options, served.manifest.decoding, served.tokenizer)
+    if recipe.widest.rows > limits.max_rows:
+        message = f"takes {recipe.widest.rows} rows, this server has {limits.max_rows}; ask for fewer"
+        sampled = job.options.sampling is not None
+        raise InvalidRequestError("options.num_hypotheses" if sampled else "options.beam_size", message)
+    return recipe
+
+
+async def plan(served: Served, job: Job, recipe: Recipe, *, incremental: bool = False) -> Plan:
+    """Cut the texts of a job into segments and make their requests; raises InvalidRequestError."""
+    made = Plan(served, job)
+    for index in range(len(job.texts)):
+        prefix_ids = _prefix_ids(served, job, index) if job.prefixes else ()
+        cut = await _cut(served, job, index, whole=bool(prefix_ids) or not job.options.split)
+        made.texts.append(cut)
+        for segment in cut:
+            number, ids = len(made.requests), segment.source.ids
+            params = recipe.params(len(ids), prefix_ids, number)
+            request_id = f"{job.request_id}.{number}"
+            made.requests.append(Request(request_id, ids, params, job.deadline, incremental, job.client, job.priority))
+    return made
+
+
+async def _cut(served: Served, job: Job, index: int, *, whole: bool) -> list[Segment]:
+    """Cut one text into segments, or take it as it is; raises InvalidRequestError where nothing fits or is left."""
+    cut = [_whole(served, job, index)] if whole else await _sentences(served, job, index)
+    if not any(len(segment.source.ids) > served.tokenizer.added for segment in cut):
+        raise InvalidRequestError(job.at("text", index), "holds nothing that can be translated; leave it out")
+    if job.options.return_attention and len(cut) > 1:
+        columns = sum(len(segment.source.ids) for segment in cut)
+        if columns > MAX_JOINED_ATTENTION:
+            message = f"of a text of {columns} tokens is too large, {MAX_JOINED_ATTENTION} will do; send it in parts"
+            raise InvalidRequestError("options.return_attention", message)
+    return cut
+
+
+def _whole(served: Served, job: Job, index: int) -> Segment:
+    text, limit = job.texts[index], served.manifest.decoding.max_source_tokens
+    source = served.tokenizer.encode(text)
+    if len(source.ids) > limit:
+        message = f"has {len(source.ids)} tokens, {served.name} takes at most {limit}; let it be split into segments"
+        raise InvalidRequestError(job.at("text", index), message)
+    return Segment((0, len(text)), text, source)
+
+
+async def _sentences(served: Served, job: Job, index: int) -> list[Segment]:
+    text, limit = job.texts[index], served.manifest.decoding.max_source_tokens
+    spans = segments.sentences(text, served.manifest.model.source_language)
+    try:
+        return await segments.segment(served.tokenizer, text, spans, limit)
+    except UnsplittableError as error:
+        message = f"has a character of more tokens than the {limit} that {served.name} takes; leave it out"
+        raise InvalidRequestError(job.at("text", index), message) from error
+
+
+def _prefix_ids(served: Served, job: Job, index: int) -> tuple[int, ...]:
+    """Tokenize the prefix of one text; raises InvalidRequestError where the model could not have written it."""
+    ids = served.tokenizer.encode_target(job.prefixes[index])
+    if served.manifest.tokenizer.unknown_id in ids:
+        message = f"holds characters that {served.name} cannot write; leave them out"
+        raise InvalidRequestError(job.at("target_prefix", index), message)
+    return ids
