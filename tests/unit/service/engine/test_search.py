@@ -21,7 +21,7 @@ from service.request import (
     Sampling,
 )
 from tests.fakes import END_ID, BabblingModel, Stage
-from tests.unit.service.engine.reference import Found, beam_search, distribution_of, exhaustive
+from tests.reference import Found, beam_search, distribution_of, exhaustive
 
 penalties = st.builds(LengthPenalty, st.sampled_from((0.0, 0.6, 1.0, 2.0)), st.sampled_from(LengthPenaltyKind))
 sources = st.lists(st.integers(4, 99), min_size=1, max_size=9).map(tuple)

@@ -1,11 +1,14 @@
-"""Slow, plain searches over a language model, for comparison with the engine's."""
+"""Slow, plain searches, one hypothesis at a time, for comparison with the engine's."""
 
 import itertools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from service.request import DecodingParams
+import numpy as np
+
+from service.engine.session import Arrays, OnnxModel, Stepped
+from service.request import DecodingParams, Float32
 from tests.fakes import END_ID, BabblingModel
 
 NextLogProbs = Callable[[tuple[int, ...]], dict[int, float]]
@@ -70,3 +73,34 @@ def _grow(follow: NextLogProbs, running: list[Running]) -> list[Running]:
         for total, tokens in running
         for token, log_prob in follow(tokens).items()
     ]  # fmt: skip
+
+
+class Stepper:
+    """A bundle's graphs, run for one hypothesis of one source at a time; states are remembered by their tokens."""
+
+    def __init__(self, model: OnnxModel, source_ids: tuple[int, ...], k: int) -> None:
+        self._model = model
+        self._k = k
+        self._start = model.manifest.tokenizer.start_id
+        encoded = model.encode(np.array([source_ids]), np.array([len(source_ids)]))
+        self._memory = encoded.memory
+        self._states: dict[tuple[int, ...], Arrays] = {}
+        self._initial = encoded.state
+
+    def step(self, tokens: tuple[int, ...]) -> Stepped:
+        """Return what the step behind these tokens leaves, attention `[1, source]` included."""
+        state = self._states[tokens[:-1]] if tokens else self._initial
+        last = np.array([tokens[-1] if tokens else self._start])
+        stepped = self._model.step(last, self._memory | state, self._k, attention=True)
+        self._states[tokens] = stepped.state
+        return stepped
+
+    def follow(self, tokens: tuple[int, ...]) -> dict[int, float]:
+        """Return the best k tokens behind these and their log-probabilities."""
+        stepped = self.step(tokens)
+        return dict(zip(stepped.ids[0].tolist(), stepped.log_probs[0].tolist(), strict=True))
+
+    def attention(self, tokens: tuple[int, ...]) -> Float32:
+        """Force these tokens; return the attention `[target, source]` of each."""
+        rows = [self.step(tokens[:at]).attention for at in range(len(tokens))]
+        return np.concatenate([row for row in rows if row is not None])

@@ -1,0 +1,101 @@
+"""Beam search: what the engine finds among random arrivals is what a plain search finds, one hypothesis at a time."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from sacrebleu.metrics.chrf import CHRF
+
+from service import bundle
+from service.engine.scheduler import Limits
+from service.engine.session import OnnxModel
+from service.request import DecodingParams, Hypothesis, LengthPenalty, Request
+from tests.benchmark.offline import vocabularies_of
+from tests.benchmark.plan import Plan, label
+from tests.benchmark.report import Figure, Goal, Section
+from tests.fakes import Stage
+from tests.reference import Stepper, beam_search
+
+BEAM = 4
+WANTED = DecodingParams(50, 0, BEAM, BEAM, LengthPenalty(0.6), return_attention=True)
+ARRIVALS_PER_STEP = 0.5
+
+
+class Compared(NamedTuple):
+    """How far the engine is from the plain search on one sentence; differences are absolute, the largest of all."""
+
+    same: bool
+    score_difference: float
+    attention_difference: float
+
+
+def measure(plan: Plan) -> Section:
+    """Search for the same sentences in both ways."""
+    pairs = plan.pairs()[: plan.sizes.invariance_sentences]
+    note = (
+        f"{len(pairs)} sentences of test.tsv that arrive at random, beam {BEAM}, all {BEAM} hypotheses compared; the "
+        "plain search goes on to the last step there can be, so that ending early is compared as well. Attention: "
+        "against that of the same tokens, forced one by one. chrF: of the best hypothesis, of these sentences alone."
+    )
+    section = Section("search", [], [note])
+    for folder in plan.bundles:
+        _measure_bundle(plan, folder, pairs, section)
+    return section
+
+
+def _measure_bundle(plan: Plan, folder: Path, pairs: Sequence[tuple[str, str]], section: Section) -> None:
+    loaded = bundle.load(folder)
+    model, vocabularies = OnnxModel.load(loaded, "cpu"), vocabularies_of(folder, loaded)
+    name = label(loaded.manifest)
+    sources = [tuple(vocabularies.source_ids(source)) for source, _ in pairs]
+    limit = loaded.manifest.decoding.target_limit
+    asked = [dataclasses.replace(WANTED, max_target_tokens=limit(len(source))) for source in sources]
+    plan.say(f"search: engine, {name}")
+    found = _decode(model, sources, asked)
+    plan.say(f"search: plain search, {name}")
+    compared = [_compare(model, *each) for each in zip(sources, asked, found, strict=True)]
+    greedy = _decode(model, sources, [DecodingParams(params.max_target_tokens) for params in asked])
+    section.figures += [
+        Figure(f"same hypotheses in the same order, {name}", 100 * float(np.mean([one.same for one in compared])), "%",
+               goal=Goal(">=", 100)),
+        Figure(f"largest difference of a score, {name}", max(one.score_difference for one in compared), "",
+               goal=Goal("<=", 1e-4)),
+        Figure(f"largest difference of an attention weight, {name}",
+               max(one.attention_difference for one in compared), "", goal=Goal("<=", 1e-5)),
+    ]  # fmt: skip
+    for how, outputs in (("greedy", greedy), (f"beam {BEAM}", found)):
+        texts = [vocabularies.target_text(list(hypotheses[0].token_ids)) for hypotheses in outputs]
+        score = CHRF().corpus_score(texts, [[target for _, target in pairs]]).score
+        section.figures.append(Figure(f"chrF, {how}, {name}", score))
+
+
+def _decode(
+    model: OnnxModel, sources: Sequence[tuple[int, ...]], asked: Sequence[DecodingParams]
+) -> list[tuple[Hypothesis, ...]]:
+    """Decode all as they arrive at random."""
+    arrivals = np.random.default_rng(5)
+    stage = Stage(model, Limits(max_rows=64))
+    for number, (source, params) in enumerate(zip(sources, asked, strict=True)):
+        stage.ask(Request(str(number), source, params))
+        for _ in range(arrivals.poisson(1 / ARRIVALS_PER_STEP)):
+            stage.engine.step()
+    stage.finish(steps=10**6)
+    ended = {output.request_id: output.hypotheses for output in stage.recorder.outputs if output.finish_reason}
+    return [ended[str(number)] for number in range(len(sources))]
+
+
+def _compare(
+    model: OnnxModel, source: tuple[int, ...], params: DecodingParams, found: tuple[Hypothesis, ...]
+) -> Compared:
+    stepper = Stepper(model, source, 2 * BEAM)
+    expected = beam_search(stepper.follow, params)
+    same = [one.tokens for one in expected] == [one.token_ids for one in found]
+    scores = [abs(one.score - other.score) for one, other in zip(expected, found, strict=True)] if same else [np.inf]
+    weights = [
+        float(np.abs(one.attention - stepper.attention(one.token_ids)).max())
+        for one in found
+        if one.token_ids and one.attention is not None
+    ]
+    return Compared(same, max(scores), max(weights, default=np.inf))
