@@ -22,36 +22,40 @@ def reach_of(output: nn.Linear) -> float:
 
 
 def select(logits: Tensor, k: Tensor, reach: float) -> tuple[Tensor, Tensor]:
-    """Return log-probabilities and ids of the best k words, best first, both `[row, k]`, of `[row, vocabulary]`.
+    """Return log-probabilities and ids of the best k words, best first, both `[row, k]`, of logits `[row, vocabulary]`.
 
-    `reach` bounds the size of a logit: where it is small, the exponentials need no shift by the largest logit. k may
-    be as large as the number of blocks, or as the vocabulary where that is too small for blocks.
+    `reach` bounds the size of a logit: where it is small, the exponentials need no shift by the largest logit.
     """
-    vocabulary = int(logits.shape[1])
-    if vocabulary < BLOCK * MIN_BLOCKS:
-        best = torch.topk(torch.log_softmax(logits, dim=-1), cast("int", k), dim=-1)
-        return best.values, best.indices
-    if missing := -vocabulary % BLOCK:
-        logits = functional.pad(logits, (0, missing), value=-torch.inf)
-    if reach > SAFE_REACH:
-        return best_of_blocks(torch.log_softmax(logits, dim=-1), k)
-    values, ids = best_of_blocks(logits, k)
-    log_sum: Tensor = _LogOfSum.apply(torch.exp(logits))  # type: ignore[no-untyped-call] # torch leaves it untyped
+    if reach > SAFE_REACH or logits.shape[1] < BLOCK * MIN_BLOCKS:
+        return best_candidates(torch.log_softmax(logits, dim=-1), k)
+    padded = _padded(logits)
+    values, ids = best_candidates(padded, k)
+    log_sum: Tensor = _LogOfSum.apply(torch.exp(padded))  # type: ignore[no-untyped-call] # torch leaves it untyped
     return values - log_sum, ids
 
 
-def best_of_blocks(scores: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the best k values and ids, both `[row, k]`, of `[row, words]`, a multiple of BLOCK.
+def best_candidates(scores: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the best k values and ids, both `[row, k]`, of `[row, vocabulary]`.
 
-    The best k lie in the k blocks with the best maxima, so only these are searched: reading a row once for its maxima
-    is several times faster than TopK over it.
+    The best k lie in the k blocks with the best maxima, so of a large vocabulary only these are searched: reading a
+    row once for its maxima is several times faster than TopK over it. k may be as large as the number of blocks.
     """
     count = cast("int", k)
-    maxima = scores.reshape(-1, int(scores.shape[1]) // BLOCK, BLOCK).amax(dim=-1)
+    if scores.shape[1] < BLOCK * MIN_BLOCKS:
+        best = torch.topk(scores, count, dim=-1)
+        return best.values, best.indices
+    padded = _padded(scores)
+    maxima = padded.reshape(-1, int(padded.shape[1]) // BLOCK, BLOCK).amax(dim=-1)
     chosen = torch.topk(maxima, count, dim=-1).indices
     words = (chosen.unsqueeze(-1) * BLOCK + torch.arange(BLOCK)).flatten(1)
-    best = torch.topk(torch.gather(scores, 1, words), count, dim=-1)
+    best = torch.topk(torch.gather(padded, 1, words), count, dim=-1)
     return best.values, torch.gather(words, 1, best.indices)
+
+
+def _padded(scores: Tensor) -> Tensor:
+    """Lengthen rows to whole blocks by words that are never chosen."""
+    missing = -int(scores.shape[1]) % BLOCK
+    return functional.pad(scores, (0, missing), value=-torch.inf) if missing else scores
 
 
 class _OnnxGraph(Protocol):
