@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from service.errors import StartupError
-from tests.benchmark import host_work, invariance, latency, quality, report, search, startup, throughput
+from tests.benchmark import decoding, host_work, invariance, latency, quality, report, search, startup, throughput
 from tests.benchmark.plan import CHECKPOINT, COMMITTED, CORPUS, EMBEDDED, QUICK, Plan, Progress, Sizes, machine
 from tests.benchmark.report import Section
 from tests.benchmark.serving import ServerError
@@ -24,6 +24,7 @@ PARTS: dict[str, Callable[[Plan], Section]] = {
     "quality": quality.measure,
     "invariance": invariance.measure,
     "search": search.measure,
+    "decoding": decoding.measure,
 }
 
 

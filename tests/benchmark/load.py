@@ -4,15 +4,19 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import grpc
 
 from dragoman.v1 import translation_pb2 as pb
 from dragoman.v1 import translation_pb2_grpc
 
+if TYPE_CHECKING:
+    from dragoman.v1.translation_pb2_grpc import TranslationServiceAsyncStub as Stub
+
 TIMEOUT_SECONDS = 120.0
+Answer = TypeVar("Answer")
 
 
 class Order(NamedTuple):
@@ -22,6 +26,15 @@ class Order(NamedTuple):
     texts: Sequence[str]
     in_flight: int = 64
     pause: float = 0.0
+    beam_size: int = 1
+    attention: bool = False
+
+    @property
+    def options(self) -> pb.DecodingOptions:
+        """How to decode: every text as one segment, so that all contenders decode the same sources."""
+        return pb.DecodingOptions(
+            beam_size=self.beam_size, return_attention=self.attention, segmentation=pb.SEGMENTATION_NONE
+        )
 
 
 class Translated(NamedTuple):
@@ -48,34 +61,37 @@ class Load:
 
     def __call__(self, order: Order) -> Run:
         """Send all texts of an order."""
-        return asyncio.run(_send(order))
+        answers, seconds = asyncio.run(closed_loop(order, _translate))
+        return Run([_translated(answer) for answer in answers], seconds)
 
 
-async def _send(order: Order) -> Run:
-    answers: list[pb.TranslateResponse | None] = [None] * len(order.texts)
+async def closed_loop(
+    order: Order, call: Callable[["Stub", Order, str], Awaitable[Answer]]
+) -> tuple[list[Answer], float]:
+    """Pass each text to a call; return the answers in the order of the texts, and the seconds that all took."""
+    answers: dict[int, Answer] = {}
     texts = iter(enumerate(order.texts))
     async with grpc.aio.insecure_channel(order.address) as channel:
         stub = translation_pb2_grpc.TranslationServiceStub(channel)
         await asyncio.wait_for(channel.channel_ready(), TIMEOUT_SECONDS)
+
+        async def lane(number: int, texts: Iterator[tuple[int, str]]) -> None:
+            chance = random.Random(number)  # noqa: S311  no secret
+            for index, text in texts:
+                if order.pause:
+                    await asyncio.sleep(chance.expovariate(1 / order.pause))
+                answers[index] = await call(stub, order, text)
+
         started = time.perf_counter()
         async with asyncio.TaskGroup() as group:
-            for lane in range(order.in_flight):
-                group.create_task(_lane(stub, texts, answers, random.Random(lane), order.pause))  # noqa: S311
+            for number in range(order.in_flight):
+                group.create_task(lane(number, texts))
         seconds = time.perf_counter() - started
-    return Run([_translated(answer) for answer in answers if answer is not None], seconds)
+    return [answers[index] for index in range(len(order.texts))], seconds
 
 
-async def _lane(
-    stub: "translation_pb2_grpc.TranslationServiceAsyncStub",
-    texts: Iterator[tuple[int, str]],
-    answers: list[pb.TranslateResponse | None],
-    chance: random.Random,
-    pause: float,
-) -> None:
-    for index, text in texts:
-        if pause:
-            await asyncio.sleep(chance.expovariate(1 / pause))
-        answers[index] = await stub.Translate(pb.TranslateRequest(texts=[text]), timeout=TIMEOUT_SECONDS)
+async def _translate(stub: "Stub", order: Order, text: str) -> pb.TranslateResponse:
+    return await stub.Translate(pb.TranslateRequest(texts=[text], options=order.options), timeout=TIMEOUT_SECONDS)
 
 
 def _translated(answer: pb.TranslateResponse) -> Translated:
@@ -95,7 +111,7 @@ class OneByOne:
 
     def __init__(self, address: str, text: str) -> None:
         self._stub = translation_pb2_grpc.TranslationServiceStub(grpc.insecure_channel(address))
-        self._request = pb.TranslateRequest(texts=[text])
+        self._request = pb.TranslateRequest(texts=[text], options=Order(address, [text]).options)
 
     def __call__(self, times: int) -> Repeated:
         """Time so many calls."""

@@ -37,10 +37,23 @@ class Sizes:
     start_requests: int = 200
     host_steps: int = 1000
     invariance_sentences: int = 500
+    decoding_sentences: int = 400
+    """At each number of sentences in flight, in each round."""
+    arrival_rounds: int = 3
+    probe_seconds: float = 6.0
+    """Of arrivals at one rate."""
+    probes: int = 7
+    """Rates that are tried to find the highest one."""
+    crowd_texts: int = 1000
+    """In each of the ten requests."""
+    crowd_calls: int = 100
+    """Single requests, in each round."""
+    storm_calls: int = 2000
 
 
 QUICK = Sizes(rounds=2, sentences=12, single_sentences=4, latency_calls=4, starts=1, start_requests=12, host_steps=24,
-              invariance_sentences=12)  # fmt: skip
+              invariance_sentences=12, decoding_sentences=12, arrival_rounds=1, probe_seconds=1.0, probes=2,
+              crowd_texts=20, crowd_calls=4, storm_calls=100)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import IO
 
 from tests.benchmark.workers import pinned
 
-READY = re.compile(r"Serving .* on (\S+), metrics on ")
+READY = re.compile(r"Serving .* on (\S+), metrics on (\S+)")
 READY_SECONDS = 120.0
 STOP_SECONDS = 15.0
 
@@ -33,6 +33,7 @@ class Server:
         self._folder = tempfile.TemporaryDirectory(prefix="dragoman-bench-")
         self._process: subprocess.Popen[str] | None = None
         self.address = ""
+        self.metrics_url = ""
         self.ready_seconds = 0.0
         """From the start of the process to its ready line, which it prints when health says SERVING."""
 
@@ -49,7 +50,7 @@ class Server:
             started = time.perf_counter()
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)  # noqa: S603
         try:
-            self.address = self._wait_until_ready()
+            self.address, self.metrics_url = self._wait_until_ready()
         except BaseException:
             self._stop()
             raise
@@ -70,7 +71,7 @@ class Server:
         assert found is not None
         return int(found.group(1)) * 1024 / 1e6
 
-    def _wait_until_ready(self) -> str:
+    def _wait_until_ready(self) -> tuple[str, str]:
         assert self._process is not None
         stdout: IO[str] | None = self._process.stdout
         assert stdout is not None
@@ -79,7 +80,7 @@ class Server:
         if (found := READY.match(line)) is None:
             log = (Path(self._folder.name) / "log").read_text()[-2000:]
             raise ServerError(f"the server of {self._bundle} did not get ready: {line}{log}")
-        return found.group(1)
+        return found.group(1), found.group(2)
 
     def _stop(self) -> None:
         if self._process is not None:
