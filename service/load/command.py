@@ -134,7 +134,7 @@ def _drive(
         phases=reports,
         verdicts=verdicts,
         capacity=capacity,
-        warnings=[doubt for measured in reports for doubt in doubts(measured)],
+        warnings=doubts(reports),
     )
 
 

@@ -1,5 +1,7 @@
 """Reasons not to believe a figure: a load generator that is the bottleneck measures itself."""
 
+from collections.abc import Sequence
+
 from service.load.report import PhaseReport
 
 BUSY = 0.85
@@ -30,18 +32,21 @@ def lateness(report: PhaseReport, percentile: float) -> float | None:
     return late if late > max(LATE_SECONDS, LATE_SHARE * latency.at(percentile)) else None
 
 
-def doubts(report: PhaseReport) -> list[str]:
-    """Return all that weakens the figures of a phase."""
-    found = [bottleneck(report)]
-    if found[0] is None and (late := lateness(report, 99)) is not None:
-        found.append(
-            f"{report.phase.name}: the client was late now and then; {late * 1e3:.0f} ms of the p99 may be its own"
-        )
-    if 0 < report.ok < FEW:
-        found.append(
-            f"{report.phase.name}: {report.ok} answers; a p99 wants {FEW} or more: give it a longer --duration"
-        )
-    if not report.ok:
-        errors = ", ".join(f"{code} {count}" for code, count in report.errors.items())
-        found.append(f"{report.phase.name}: nothing was answered well ({errors or 'nothing was sent'})")
-    return [doubt for doubt in found if doubt]
+def doubts(reports: Sequence[PhaseReport]) -> list[str]:
+    """Return all that weakens the figures of some phases, the loudest first."""
+    loud = [found for found in map(bottleneck, reports) if found]
+    empty = [
+        f"{report.phase.name}: nothing was answered well ({_codes(report)})" for report in reports if not report.ok
+    ]
+    late = [
+        f"{report.phase.name}: the client was late now and then; {late * 1e3:.0f} ms of the p99 may be its own"
+        for report in reports
+        if bottleneck(report) is None and (late := lateness(report, 99)) is not None
+    ]
+    thin = [f"{report.ok} answers at {report.phase.name}" for report in reports if 0 < report.ok < FEW]
+    few = [f"a p99 wants {FEW} answers; give it a longer --duration: {', '.join(thin)}"] if thin else []
+    return loud + empty + late + few
+
+
+def _codes(report: PhaseReport) -> str:
+    return ", ".join(f"{code} {count}" for code, count in report.errors.items()) or "nothing was sent"

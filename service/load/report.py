@@ -41,11 +41,13 @@ class Times:
     def __init__(self) -> None:
         self._histogram = HdrHistogram(SHORTEST, LONGEST, DIGITS)
         self.count = 0
+        self._total = 0.0
 
     def add(self, seconds: float) -> None:
         """Count one time; below a microsecond counts as one."""
         self._histogram.record_value(min(LONGEST, max(SHORTEST, round(seconds * 1e6))))
         self.count += 1
+        self._total += seconds
 
     def at(self, percentile: float) -> float:
         """Return the value at a percentile, in seconds; zero while there is none."""
@@ -57,7 +59,7 @@ class Times:
             return None
         return Quantiles(
             count=self.count,
-            mean=self._histogram.get_mean_value() / 1e6,
+            mean=self._total / self.count,
             values={f"{percentile:g}": self.at(percentile) for percentile in PERCENTILES},
             histogram=self._histogram.encode().decode(),
         )
