@@ -25,7 +25,7 @@ from service.errors import StartupError
 from service.tokenizer import Tokenizer
 from tests.fakes import END_ID, PAD_ID, START_ID, UNKNOWN_ID, ReversingModel
 
-ALPHABET = "abcdefghijklmnopqrstuvwxyz 가나다라마바사 카페에서"
+ALPHABET = "abcdefghijklmnopqrstuvwxyz.,!? 가나다라마바사 카페에서"
 
 
 @functools.cache
@@ -64,20 +64,30 @@ class Gate:
     """Lets a model's steps through while it is open, and counts them."""
 
     def __init__(self, *, opened: bool = False) -> None:
-        self._open = threading.Event()
+        self._changed = threading.Condition()
+        self._opened = opened
+        self._allowed = 0
         self.steps = 0
-        if opened:
-            self.open()
 
     def __call__(self, rows: int) -> None:
-        """Hold a step of so many rows until the gate is open."""
-        self.steps += 1
-        if not self._open.wait(20.0):
-            raise TimeoutError("a test left the gate closed")
+        """Hold a step of so many rows until it may go on."""
+        with self._changed:
+            self.steps += 1
+            if not self._changed.wait_for(lambda: self._opened or self._allowed, 20.0):
+                raise TimeoutError("a test left the gate closed")
+            self._allowed -= not self._opened
+
+    def let(self) -> None:
+        """Let one step through."""
+        with self._changed:
+            self._allowed += 1
+            self._changed.notify_all()
 
     def open(self) -> None:
         """Let all steps through."""
-        self._open.set()
+        with self._changed:
+            self._opened = True
+            self._changed.notify_all()
 
 
 class LiveServer:

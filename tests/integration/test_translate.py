@@ -15,7 +15,7 @@ from tests.serving import LiveServer, loaded, reversing
 def live() -> Iterator[LiveServer]:
     """Serve two versions of one model, for texts of at most 20 tokens and 60 bytes, 4 in a request."""
     models = [loaded(reversing(max_source_tokens=20, max_target_tokens=30), version=version) for version in ("9", "10")]
-    with LiveServer(models, max_texts_per_request=4, max_text_bytes=60) as server:
+    with LiveServer(models, max_texts_per_request=4, max_text_bytes=60, max_rows=8) as server:
         yield server
 
 
@@ -56,6 +56,64 @@ def test_attention_has_a_row_per_target_and_a_column_per_source_token(live: Live
     assert [0, 0, 1, 0, 1, 0, 1, 0, 0] == list(attention.weights)
 
 
+def test_a_long_text_is_split_and_joined(live: LiveServer) -> None:
+    """Sentences, lines and what is too long become segments; all are there, with their white space between them."""
+    text = "  abc. de!\n\nfg\t\n" + "h" * 25 + " \n"
+    request = pb.TranslateRequest(texts=[text, "a"], options=pb.DecodingOptions(return_attention=True))
+    translation, other = live.stub.Translate(request, timeout=20.0).translations
+    best = translation.hypotheses[0]
+    assert f".cba !ed\n\ngf\t\n{'h' * 12} {'h' * 13}" == best.text
+    pairs = [
+        (text[part.source.start : part.source.end], best.text[part.target.start : part.target.end])
+        for part in translation.segments
+    ]
+    assert [("abc.", ".cba"), ("de!", "!ed"), ("fg", "gf"), ("h" * 12, "h" * 12), ("h" * 13, "h" * 13)] == pairs
+    assert "abc.de!fg" + "h" * 25 == "".join(translation.source_tokens)
+    assert ".cba!edgf" + "h" * 25 == "".join(best.tokens)
+    assert len(best.tokens) == len(best.token_log_probs) == best.attention.rows == best.attention.columns
+    assert [0, 0, 0, 1, 0] == list(best.attention.weights)[:5]
+    assert 34 == sum(best.attention.weights)
+    assert best.score == pytest.approx(-0.5 * (34 + 5))
+    assert ["a"] == [hypothesis.text for hypothesis in other.hypotheses]
+
+
+def test_alignments_point_at_characters(live: LiveServer) -> None:
+    """Pairs of tokens, and spans of both texts, through segments and white space; attention stays at home."""
+    text = " ab. \n카페"
+    request = pb.TranslateRequest(texts=[text], options=pb.DecodingOptions(return_alignments=True))
+    (best,) = live.stub.Translate(request, timeout=20.0).translations[0].hypotheses
+    assert ".ba \n페카" == best.text
+    assert [(0, 2), (1, 1), (2, 0), (3, 4), (4, 3)] == [
+        (link.target_token, link.source_token) for link in best.alignments
+    ]
+    assert [(".", "."), ("b", "b"), ("a", "a"), ("페", "페"), ("카", "카")] == [
+        (best.text[link.target.start : link.target.end], text[link.source.start : link.source.end])
+        for link in best.alignments
+    ]
+    assert not best.HasField("attention")
+
+
+def test_a_translation_begins_with_its_prefix(live: LiveServer) -> None:
+    """Each text has its own; an empty one is none."""
+    assert ["xba", "ed"] == live.translate("abc", "de", target_prefixes=["x", ""])
+
+
+def test_lengths_by_the_length_of_the_source(live: LiveServer) -> None:
+    """The stricter maximum and the larger minimum count."""
+    short = {"max_target_tokens": 5, "max_target_ratio": 0.5}
+    assert ["fed"] == live.translate("abcdef", options=short)
+    assert ["fedcb"] == live.translate("abcdef", options={"max_target_tokens": 5, "max_target_ratio": 2.0})
+
+
+def test_too_much_attention_is_refused(live: LiveServer) -> None:
+    """It grows with the square of a text of several segments."""
+    with LiveServer([loaded(reversing())]) as server:
+        request = pb.TranslateRequest(texts=["abc. " * 200], options=pb.DecodingOptions(return_attention=True))
+        with pytest.raises(grpc.RpcError) as caught:
+            server.stub.Translate(request, timeout=20.0)
+    assert "options.return_attention" == read_details(caught.value.trailing_metadata()).field
+
+
 def test_a_limit_of_target_tokens_ends_a_translation(live: LiveServer) -> None:
     """It ends with FINISH_REASON_LENGTH."""
     request = pb.TranslateRequest(texts=["abc"], options=pb.DecodingOptions(max_target_tokens=2))
@@ -79,14 +137,29 @@ def test_a_model_is_chosen(live: LiveServer, model: str) -> None:
         ({"texts": [" \n\t\u3000"]}, "texts[0]", "leave it out"),
         ({"texts": ["\u200b"]}, "texts[0]", "leave it out"),
         ({"texts": ["가" * 21]}, "texts[0]", "63 bytes, at most 60"),
-        ({"texts": ["ab" * 11]}, "texts[0]", "22 tokens, toy takes at most 20"),
+        ({"texts": ["ab" * 11], "options": {"segmentation": 2}}, "texts[0]", "22 tokens, toy takes at most 20"),
+        ({"texts": ["ab" * 11], "target_prefixes": ["a"]}, "texts[0]", "22 tokens, toy takes at most 20"),
+        ({"texts": ["a", "b"], "target_prefixes": ["a"]}, "target_prefixes", "1 for 2 texts"),
+        ({"texts": ["a", "b"], "target_prefixes": ["", "龜"]}, "target_prefixes[1]", "cannot write"),
+        ({"texts": ["a"], "target_prefixes": ["a" * 30]}, "options.target_prefix", "has 30 tokens"),
+        ({"texts": ["a"], "priority": 9}, "priority", "9 has no meaning"),
         ({"texts": ["a"], "source_language_code": "xx"}, "source_language_code", "use ko"),
         ({"texts": ["a"], "target_language_code": "xx"}, "target_language_code", "use en"),
-        ({"texts": ["a"], "options": {"beam_size": 0}}, "options.beam_size", "set it to 1"),
-        ({"texts": ["a"], "options": {"beam_size": 1000}}, "options.beam_size", "set it to 1"),
-        ({"texts": ["a"], "options": {"num_hypotheses": 2}}, "options.num_hypotheses", "beam_size"),
+        ({"texts": ["a"], "options": {"beam_size": 0}}, "options.beam_size", "from 1"),
+        ({"texts": ["a"], "options": {"beam_size": 1000}}, "options.beam_size", "from 1"),
+        ({"texts": ["a"], "options": {"beam_size": 9}}, "options.beam_size", "takes 9 rows, this server has 8"),
+        ({"texts": ["a"], "options": {"num_hypotheses": 2}}, "options.num_hypotheses", "the beam size"),
+        ({"texts": ["a"], "options": {"num_hypotheses": 9, "sampling": {}}}, "options.num_hypotheses", "has 8"),
+        ({"texts": ["a"], "options": {"beam_size": 2, "sampling": {}}}, "options.beam_size", "when sampling"),
+        ({"texts": ["a"], "options": {"sampling": {"top_k": 0}}}, "options.sampling.top_k", "from 1"),
         ({"texts": ["a"], "options": {"length_penalty": -1.0}}, "options.length_penalty", "from 0"),
         ({"texts": ["a"], "options": {"length_penalty": float("nan")}}, "options.length_penalty", "from 0"),
+        ({"texts": ["a"], "options": {"length_penalty_kind": 7}}, "options.length_penalty_kind", "7 has no meaning"),
+        ({"texts": ["a"], "options": {"segmentation": 7}}, "options.segmentation", "7 has no meaning"),
+        ({"texts": ["a"], "options": {"suppressed_tokens": ["a", "xy"]}}, "options.suppressed_tokens", "'xy'"),
+        ({"texts": ["a"], "options": {"min_target_tokens": -1}}, "options.min_target_tokens", "at least 0"),
+        ({"texts": ["a"], "options": {"max_target_ratio": 0.0}}, "options.max_target_ratio", "above 0"),
+        ({"texts": ["a"], "options": {"min_target_ratio": float("nan")}}, "options.min_target_ratio", "above 0"),
         ({"texts": ["a"], "options": {"max_target_tokens": 0}}, "options.max_target_tokens", "at least 1"),
         ({"texts": ["a"], "options": {"max_target_tokens": 31}}, "options.max_target_tokens", "31 is more than"),
     ],
