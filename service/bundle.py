@@ -41,16 +41,24 @@ class Graph(Part, frozen=True):
 
 
 class StatePair(Part, frozen=True):
-    """A state tensor: what a step reads under `input` it writes under `output`; the encoder writes `input` first."""
+    """A state tensor: what a step reads under `input` it writes under `output`.
+
+    The encoder writes `input` first, unless it is a cache, which begins empty.
+    """
 
     input: str
     output: str
 
 
 class Tokenizer(Part, frozen=True):
-    """SentencePiece files and special ids. `source_suffix` is appended to every source."""
+    """How a text becomes ids, and the special ids; every source gets `source_prefix` and `source_suffix`.
 
-    kind: Literal["sentencepiece"]
+    Of kind `sentencepiece` both files are SentencePiece models, and pieces have the numbers that the model gives them,
+    or those of `ids_file`, a JSON object of piece to id, if there is one. Of kind `tokenizers` they are the
+    `tokenizer.json` of Hugging Face's library. `special_ids` stand for no text: decoding leaves them out.
+    """
+
+    kind: Literal["sentencepiece", "tokenizers"]
     source_file: str
     target_file: str
     pad_id: int
@@ -58,6 +66,14 @@ class Tokenizer(Part, frozen=True):
     start_id: int
     end_id: int
     source_suffix: tuple[int, ...]
+    source_prefix: tuple[int, ...] = ()
+    ids_file: str | None = None
+    special_ids: tuple[int, ...] = ()
+
+    @property
+    def files(self) -> set[str]:
+        """Names of the files that it is made of."""
+        return {self.source_file, self.target_file, *filter(None, (self.ids_file,))}
 
 
 class ModelCard(Part, frozen=True):
@@ -121,13 +137,18 @@ class Quality(Part, frozen=True):
 class Manifest(Part, frozen=True):
     """Everything that the engine knows about a model.
 
-    `memory` names the encoder outputs that every step reads (`[row, source, …]`, zero at padding, which must mean
-    masked); `state` the tensors that every step reads and writes (`[row, …]`); `attention` the step's output
+    `memory` names the encoder outputs that every step reads (`[row, …]` with an axis `source`, zero at padding, which
+    must mean masked); `state` the tensors that every step reads and writes (`[row, …]`); `attention` the step's output
     `[row, source]`, None for a model without attention. The other names are fixed: the encoder reads `source_ids`
     `[row, source]` and `source_lengths` `[row]`; a step reads `token_ids` `[row]` and `k` `[1]`, and writes
     `log_probs` and `ids` `[row, candidate]`, best first; all ids and lengths are int64.
 
-    A step reads memory as `[group, source, …]`: rows that attend to one source share it. Every group has as many rows
+    State with an axis `target` is a cache: that axis is its capacity, which the engine chooses, the same for all. With
+    caches a step also reads `lengths` `[row]` int64, how many tokens of the row they hold: the step writes its column
+    there, attends to columns up to it, and leaves all others as they are, so that output and input may be one buffer.
+    Columns behind a row's length may hold anything finite.
+
+    A step reads memory as `[group, …]`: rows that attend to one source share it. Every group has as many rows
     as the next, and they lie together: row r attends to memory `r // (rows // groups)`.
     """
 
@@ -145,6 +166,14 @@ class Manifest(Part, frozen=True):
     quality: tuple[Quality, ...]
     files: Mapping[str, str]
     """sha256 of every other file of the bundle, by name."""
+    attention_heads: str | None = None
+    """Which of several layers and heads `attention` is made of, in one line."""
+
+    @property
+    def caches(self) -> tuple[Tensor, ...]:
+        """The step's inputs that grow along `target`."""
+        state = {pair.input for pair in self.state}
+        return tuple(t for t in self.decoder_step.inputs if t.name in state and "target" in t.axes)
 
     def to_json(self) -> str:
         """Return the text of bundle.json."""
@@ -210,19 +239,20 @@ class _AnyFormat(msgspec.Struct):
 
 def _broken_rule(manifest: Manifest) -> str | None:
     """Check what the types cannot say: names that refer to each other, plain file names, sane limits."""
-    needed = {manifest.encoder.file, manifest.decoder_step.file,
-              manifest.tokenizer.source_file, manifest.tokenizer.target_file}  # fmt: skip
+    needed = {manifest.encoder.file, manifest.decoder_step.file, *manifest.tokenizer.files}
     encoded = {tensor.name for tensor in manifest.encoder.outputs}
     step_reads = {tensor.name for tensor in manifest.decoder_step.inputs}
     step_writes = {tensor.name for tensor in manifest.decoder_step.outputs}
-    carried = {*manifest.memory, *(pair.input for pair in manifest.state)}
+    caches = {tensor.name for tensor in manifest.caches}
+    begun = {*manifest.memory, *(pair.input for pair in manifest.state)} - caches
+    read = begun | caches | {"token_ids", "k"} | ({"lengths"} if caches else set())
     written = {pair.output for pair in manifest.state} | {"log_probs", "ids"}
     written |= {manifest.attention} if manifest.attention else set()
     rules = [
         (all(FILE_NAME.fullmatch(name) for name in manifest.files), "files: every name must be a plain file name"),
         (needed <= manifest.files.keys(), f"files: {sorted(needed - manifest.files.keys())} have no sha256"),
-        (carried <= encoded, f"encoder.outputs: {sorted(carried - encoded)} are not there"),
-        (step_reads == carried | {"token_ids", "k"}, "decoder_step.inputs: must be memory, state, token_ids and k"),
+        (begun <= encoded, f"encoder.outputs: {sorted(begun - encoded)} are not there"),
+        (step_reads == read, "decoder_step.inputs: must be memory, state, token_ids and k, and lengths beside caches"),
         (written <= step_writes, f"decoder_step.outputs: {sorted(written - step_writes)} are not there"),
         ({t.name for t in manifest.encoder.inputs} == {"source_ids", "source_lengths"},
          "encoder.inputs: must be source_ids and source_lengths"),

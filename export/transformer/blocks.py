@@ -1,0 +1,178 @@
+"""Layers of a Transformer in the form that is traced: heads apart, projections of one input in one product."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from export.transformer.parts import AttentionParts, LayerParts, StackParts, linear
+
+MASKED = -1e9
+"""Added to a score that must not count; not minus infinity, because a row without any key must not become NaN."""
+SCATTER_DOMAIN = "dragoman"
+
+
+class TracedValue(Protocol):
+    """A tensor in the tracer's graph."""
+
+    def type(self) -> object:
+        """Return its element type and shape."""
+
+    def setType(self, to: object) -> object:  # noqa: N802 # The tracer's name.
+        """Say what the tracer cannot infer; return the value itself."""
+
+
+class TracedGraph(Protocol):
+    """What the tracer hands to `symbolic`."""
+
+    def op(self, operator: str, *inputs: TracedValue, **attributes: int) -> TracedValue:
+        """Add a node and return its output."""
+
+
+class WriteColumn(torch.autograd.Function):
+    """Write one column per row into a cache, each at its row's own place.
+
+    ONNX calls it TensorScatter, whose output may lie in its input's buffer; the tracer knows no opset that has it,
+    so it is named in a domain of its own until the graph is traced.
+    """
+
+    @staticmethod
+    def forward(_: object, cache: Tensor, column: Tensor, lengths: Tensor) -> Tensor:
+        """Return `[row, head, target, size]` with `column` `[row, head, 1, size]` at `lengths` `[row]`."""
+        place = lengths.reshape(-1, 1, 1, 1).expand_as(column)
+        return cache.scatter(2, place, column)
+
+    @staticmethod
+    def symbolic(graph: TracedGraph, cache: TracedValue, column: TracedValue, lengths: TracedValue) -> object:
+        """Return the node's output, of the cache's type."""
+        return graph.op(f"{SCATTER_DOMAIN}::TensorScatter", cache, column, lengths, axis_i=2).setType(cache.type())
+
+
+class Attention(nn.Module):
+    """Scaled dot-product attention with several heads (Vaswani et al. 2017, sections 3.2.1 and 3.2.2)."""
+
+    def __init__(self, parts: AttentionParts) -> None:
+        super().__init__()
+        self.heads = parts.heads
+        self.size = parts.query.out_features // parts.heads
+        self.out = parts.out
+
+    def split(self, values: Tensor, rows: int) -> Tensor:
+        """Return `[row, head, position, size]` of `[row · position, head · size]`."""
+        return values.reshape(rows, -1, self.heads, self.size).transpose(1, 2)
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `[row · query, width]` and the weights `[row, head, query, key]`; all have their heads apart."""
+        weights = torch.softmax(queries @ keys.transpose(2, 3) + bias, dim=-1)
+        attended = (weights @ values).transpose(1, 2).reshape(-1, self.heads * self.size)
+        out: Tensor = self.out(attended)
+        return out, weights
+
+
+class SelfAttention(Attention):
+    """Attention of a sequence to itself: queries, keys and values in one product."""
+
+    def __init__(self, parts: AttentionParts) -> None:
+        super().__init__(parts)
+        self.project = fused((parts.query, parts.scale), (parts.key, 1.0), (parts.value, 1.0))
+
+    def project_all(self, hidden: Tensor, rows: int) -> list[Tensor]:
+        """Return queries, keys and values, each `[row, head, position, size]`."""
+        projected = torch.split(self.project(hidden), self.heads * self.size, dim=-1)
+        return [self.split(part, rows) for part in projected]
+
+
+class CrossAttention(Attention):
+    """Attention to the memory: keys and values are projected once per source."""
+
+    def __init__(self, parts: AttentionParts) -> None:
+        super().__init__(parts)
+        self.query = fused((parts.query, parts.scale))
+        self.remember = fused((parts.key, 1.0), (parts.value, 1.0))
+
+    def memory(self, states: Tensor, rows: int) -> list[Tensor]:
+        """Return keys and values `[row, head, source, size]` of the encoder's states `[row · source, width]`."""
+        return [self.split(part, rows) for part in torch.split(self.remember(states), self.heads * self.size, dim=-1)]
+
+    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Attend from `[row, width]`; the rows of one source lie together and share its memory `[source row, …]`."""
+        queries = self.split(self.query(hidden), keys.shape[0])
+        attended, weights = self.attend(queries, keys, values, bias)
+        return attended, weights.transpose(1, 2).flatten(0, 1)
+
+
+class Layer(nn.Module):
+    """One layer of either stack."""
+
+    def __init__(self, parts: LayerParts, *, norm_first: bool) -> None:
+        super().__init__()
+        self.norm_first = norm_first
+        self.self_attention, self.self_norm = SelfAttention(parts.own.attention), parts.own.norm
+        if parts.cross is not None:
+            self.cross_attention, self.cross_norm = CrossAttention(parts.cross.attention), parts.cross.norm
+        self.feed_forward, self.feed_forward_norm = parts.feed_forward, parts.feed_forward_norm
+
+    def enter(self, hidden: Tensor, norm: nn.Module) -> Tensor:
+        """Return what a part of the layer reads."""
+        read: Tensor = norm(hidden) if self.norm_first else hidden
+        return read
+
+    def leave(self, hidden: Tensor, change: Tensor, norm: nn.Module) -> Tensor:
+        """Return the hidden state after a part of the layer."""
+        left: Tensor = hidden + change if self.norm_first else norm(hidden + change)
+        return left
+
+    def feed(self, hidden: Tensor) -> Tensor:
+        """Go through the feed-forward part."""
+        change = self.feed_forward(self.enter(hidden, self.feed_forward_norm))
+        return self.leave(hidden, change, self.feed_forward_norm)
+
+
+class Stack(nn.Module):
+    """Embeddings and layers of the encoder or the decoder."""
+
+    def __init__(self, parts: StackParts) -> None:
+        super().__init__()
+        self.embedding, self.scale = parts.embedding, parts.embedding_scale
+        self.positions = None if parts.positions is None else nn.Embedding.from_pretrained(parts.positions)
+        self.distances = None if parts.distances is None else nn.Embedding.from_pretrained(parts.distances)
+        self.embedding_norm, self.final_norm = parts.embedding_norm, parts.final_norm
+        self.layers = nn.ModuleList(Layer(layer, norm_first=parts.norm_first) for layer in parts.layers)
+
+    def embed(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """Return `[…, width]` of ids `[…]` at positions that broadcast to them."""
+        # Not the embedding's own call: some scale in it, some do not.
+        embedded = nn.functional.embedding(ids, self.embedding.weight)
+        if self.scale != 1.0:
+            embedded = embedded * self.scale
+        if self.positions is not None:
+            embedded = embedded + self.positions(positions)
+        normed: Tensor = self.embedding_norm(embedded)
+        return normed
+
+    def distance_bias(self, distances: Tensor, behind: int) -> Tensor:
+        """Return `[…, head, query, key]` for key minus query positions `[…, query, key]`; `behind` is the reach."""
+        if self.distances is None:
+            raise TypeError("this stack has no distances: this is a bug")
+        places = torch.clamp(distances + behind, 0, self.distances.num_embeddings - 1)
+        bias: Tensor = self.distances(places)
+        return bias.transpose(-1, -2).transpose(-2, -3)
+
+
+def write_column(cache: Tensor, column: Tensor, lengths: Tensor) -> Tensor:
+    """Return the cache `[row, head, target, size]` with `column` `[row, head, 1, size]` at `lengths` `[row]`."""
+    written: Tensor = WriteColumn.apply(cache, column, lengths)  # type: ignore[no-untyped-call] # torch leaves it so
+    return written
+
+
+def fused(*scaled: tuple[nn.Linear, float]) -> nn.Linear:
+    """Make one product of several of the same input, each multiplied by its factor."""
+    weight = torch.cat([part.weight.detach() * factor for part, factor in scaled])
+    if scaled[0][0].bias is None:  # Typed as always there.
+        return linear(weight, None)  # type: ignore[unreachable]
+    return linear(weight, torch.cat([part.bias.detach() * factor for part, factor in scaled]))
+
+
+def mask_bias(mask: Tensor) -> Tensor:
+    """Return 0 where the mask is true and a very low score elsewhere."""
+    return (1.0 - mask.float()) * MASKED
