@@ -3,7 +3,11 @@
 import importlib.util
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("dragoman", deadline=None)  # How long a step takes is for benchmarks to say.
+hypothesis.settings.load_profile("dragoman")
 
 CUDA_DEVICE = Path("/dev/nvidiactl")
 

@@ -1,9 +1,11 @@
 """Stand-ins whose behaviour can be worked out by hand: a model without weights, and what surrounds an engine."""
 
+import functools
 import threading
 import zlib
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 
 from service import bundle
@@ -153,6 +155,35 @@ class BabblingModel:
         weights = np.random.default_rng(state + 1).random(len(memory)) * (memory > 0)
         normalized: Float32 = (weights / weights.sum()).astype(np.float32)
         return normalized
+
+
+class CachingModel(BabblingModel):
+    """The same language model, whose state is a cache of its tokens: only the source's number stands beside it."""
+
+    def __init__(self, vocabulary: int, end_bias: float = 0.0, **limits: int) -> None:
+        super().__init__(vocabulary, end_bias, **limits)
+        step = self.manifest.decoder_step
+        cache = _tensor("tokens", "row", 1, "target", 1)
+        inputs = (*step.inputs, _tensor("lengths", "row", dtype="int64"), cache)
+        outputs = (*step.outputs, msgspec.structs.replace(cache, name="next_tokens"))
+        self.manifest = msgspec.structs.replace(
+            self.manifest,
+            decoder_step=msgspec.structs.replace(step, inputs=inputs, outputs=outputs),
+            state=(*self.manifest.state, bundle.StatePair("tokens", "next_tokens")),
+        )
+
+    def step(self, token_ids: Int64, carried: Arrays, k: int, attention: bool) -> Stepped:
+        """Write each row's token where it belongs, and work out the state from all of them."""
+        cache, lengths, starts = carried["tokens"], carried["lengths"], carried["position"]
+        assert cache.flags.c_contiguous
+        assert len(token_ids) == len(cache)
+        cache[np.arange(len(cache)), 0, lengths, 0] = token_ids
+        before = [
+            functools.reduce(self.follow, tokens[:length].astype(int).tolist(), int(start))
+            for start, tokens, length in zip(starts[:, 0], cache[:, 0, :, 0], lengths, strict=True)
+        ]
+        stepped = super().step(token_ids, carried | {"position": np.array(before)[:, None]}, k, attention)
+        return stepped._replace(state={"position": starts})
 
 
 class FakePermit:

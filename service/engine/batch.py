@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from service.engine.lane import Lane, Load
+from service.engine.layout import Layout
 from service.engine.session import Encoded, Model, Stepped
 from service.request import Int64
 
@@ -22,6 +23,7 @@ class Batch:
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        self._layout = Layout.of(model.manifest)
         self._start_id = model.manifest.tokenizer.start_id
         self.clear()
 
@@ -53,7 +55,7 @@ class Batch:
             chosen = choose_lane(loads, rows, length)
             if chosen == len(loads):
                 loads.append(Load(rows, 0, 0, 0))
-                lanes.append(Lane(rows))
+                lanes.append(Lane(self._layout, rows))
                 places.append(np.empty(0, np.int64))
             loads[chosen] = loads[chosen].plus(length)
             joining.setdefault(chosen, []).append(source)

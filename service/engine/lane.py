@@ -1,16 +1,15 @@
 """Rows that run together: dense, in one memory of one width, so that a run computes nothing that nobody waits for.
 
-The rows of one source are a group and read one memory, whatever the beam is wide. Memory lies in one buffer per tensor,
-`[groups, width]` and what follows, packed from the start. A joiner's is written behind the last one and a leaver's hole
-is filled from the tail, so both cost what changes and not what stays.
+The rows of one source are a group and read one memory, however wide the beam is. Caches belong to rows: a step writes
+its column into them where they are, and their capacity follows the oldest row.
 """
 
-import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from service.engine.buffer import Buffer
+from service.engine.layout import LENGTHS, Layout
 from service.engine.session import Arrays, Encoded, Model, Stepped
 from service.request import Int64
 
@@ -26,52 +25,10 @@ def rounded_width(longest: int) -> int:
     return -(-longest // WIDTH_STEP) * WIDTH_STEP
 
 
-class MemoryBuffer:
-    """One memory tensor of all groups; its storage grows by doubling and is bounded by max_rows × the longest source.
-
-    A row of it is a group.
-    """
-
-    def __init__(self, like: NDArray[Any]) -> None:
-        self._tail = like.shape[2:]
-        self._storage: NDArray[Any] = np.empty(0, like.dtype)
-        self.view = self._shaped(self._storage, 0, 0)
-
-    def insert(self, values: NDArray[Any], width: int) -> None:
-        """Append rows `[joining, source, …]` and bring all rows to `width`; what lies behind a source is zero."""
-        rows = self.view.shape[0]
-        longest = min(width, values.shape[1])
-        self._reshape(rows + len(values), width)
-        self.view[rows:, :longest] = values[:, :longest]
-        self.view[rows:, longest:] = 0
-
-    def keep(self, rows: Int64, moved: Int64) -> None:
-        """Let row j hold what row `rows[j]` held; `moved` are the j for which the two differ, ascending."""
-        for row in moved:
-            self.view[row] = self.view[rows[row]]
-        self.view = self.view[: len(rows)]
-
-    def _reshape(self, rows: int, width: int) -> None:
-        old = self.view
-        size = rows * width * math.prod(self._tail)
-        if len(old) and (width != old.shape[1] or size > self._storage.size):
-            storage = np.empty(max(self._storage.size, _doubled(size)), old.dtype)
-            self.view = self._shaped(storage, rows, width)
-            kept = min(width, old.shape[1])
-            self.view[: len(old), :kept] = old[:, :kept]
-            self.view[: len(old), kept:] = 0
-            self._storage = storage
-            return
-        if size > self._storage.size:
-            self._storage = np.empty(_doubled(size), old.dtype)
-        self.view = self._shaped(self._storage, rows, width)
-
-    def _shaped(self, storage: NDArray[Any], rows: int, width: int) -> NDArray[Any]:
-        return storage[: rows * width * math.prod(self._tail)].reshape(rows, width, *self._tail)
-
-
-def _doubled(size: int) -> int:
-    return 1 << (size - 1).bit_length()
+def capacity(tokens: int) -> int:
+    """Return the capacity that caches get for so many tokens: 16, 24, 32, 48, 64, 96 and so on."""
+    power = 1 << max(4, (tokens - 1).bit_length())
+    return power if power == 16 or tokens > power * 3 // 4 else power * 3 // 4
 
 
 class Load(NamedTuple):
@@ -94,17 +51,21 @@ class Load(NamedTuple):
 
 
 class Lane:
-    """Memory, state and next tokens of some groups of `group_rows` rows each."""
+    """Memory, caches, state and next tokens of some groups of `group_rows` rows each."""
 
-    def __init__(self, group_rows: int) -> None:
+    def __init__(self, layout: Layout, group_rows: int) -> None:
+        self._layout = layout
         self.group_rows = group_rows
-        self._memory: dict[str, MemoryBuffer] = {}
+        self._memory: dict[str, Buffer] = {}
+        self._caches = layout.cache_buffers()
         self._carried: Arrays = {}
         self._state: Arrays = {}
         self._lengths: Int64 = np.empty(0, np.int64)
         self._total = 0
         self.tokens: Int64 = np.empty(0, np.int64)
         """The tokens `[row]` that the next step reads."""
+        self._ages: Int64 = np.empty(0, np.int64)
+        """Steps that each row has made: the tokens in its caches."""
         self._width = 0
 
     def __len__(self) -> int:
@@ -123,34 +84,60 @@ class Lane:
         needed = rounded_width(int(self._lengths.max()))
         if not self._width * SHRINK_BELOW <= needed <= self._width:
             self._width = needed
-        self.tokens = np.concatenate((self.tokens, np.full(len(sources) * self.group_rows, start_id)))
+        rows = sources.repeat(self.group_rows)
+        self.tokens = np.concatenate((self.tokens, np.full(len(rows), start_id)))
+        self._memory = self._memory or self._layout.memory_buffers(encoded.memory)
         for name, values in encoded.memory.items():
-            buffer = self._memory.setdefault(name, MemoryBuffer(values))
-            buffer.insert(values[sources], self._width)
-            self._carried[name] = buffer.view
+            self._memory[name].insert(values[sources], self._width)
+            self._carried[name] = self._memory[name].view
         for name, values in encoded.state.items():
-            joining = values[sources.repeat(self.group_rows)]
+            joining = values[rows]
             self._state[name] = np.concatenate((self._state[name], joining)) if name in self._state else joining
+        if self._caches:
+            self._ages = np.concatenate((self._ages, np.zeros(len(rows), np.int64)))
+            self._resize_caches()
 
     def advance(self, model: Model, k: int, attention: bool) -> Stepped:
-        """Run one step over all rows; the new state stands in for the old."""
+        """Run one step over all rows; the new state stands in for the old, and caches have grown where they are."""
         self._carried.update(self._state)
+        if self._caches:
+            self._carried[LENGTHS] = self._ages
         stepped = model.step(self.tokens, self._carried, k, attention)
         self._state = stepped.state
+        if self._caches:
+            self._ages = self._ages + 1
+            self._resize_caches()
         return stepped
 
     def reorder(self, parents: Int64) -> None:
         """Let each row continue row `parents[row]`, of the same source: memory stays where it is."""
         self._state = {name: values[parents] for name, values in self._state.items()}
+        for cache in self._caches.values():
+            cache.reorder(parents, int(self._ages.max()))
 
     def keep(self, groups: Int64) -> None:
         """Drop all groups but these; group j becomes what group `groups[j]` was, with `groups[j] >= j`."""
-        moved = np.nonzero(groups != np.arange(len(groups)))[0]
+        size = self.group_rows
+        rows = groups if size == 1 else (groups[:, None] * size + np.arange(size)).ravel()
+        moved = (groups != np.arange(len(groups))).nonzero()[0]
         for name, buffer in self._memory.items():
             buffer.keep(groups, moved)
             self._carried[name] = buffer.view
-        size = self.group_rows
-        rows = groups if size == 1 else (groups[:, None] * size + np.arange(size)).ravel()
+        if self._caches:
+            moved_rows = (rows != np.arange(len(rows))).nonzero()[0]
+            for name, buffer in self._caches.items():
+                buffer.keep(rows, moved_rows)
+                self._carried[name] = buffer.view
+            self._ages = self._ages[rows]
         self._state = {name: values[rows] for name, values in self._state.items()}
         self.tokens, self._lengths = self.tokens[rows], self._lengths[groups]
         self._total = int(self._lengths.sum())
+
+    def _resize_caches(self) -> None:
+        """Make room for one more token of the oldest row, and of all rows that have joined."""
+        needed = int(self._ages.max()) + 1
+        for name, cache in self._caches.items():
+            if cache.width < needed or len(cache.view) != len(self._ages):
+                fits = needed <= cache.width <= 2 * capacity(needed)
+                cache.resize(len(self._ages), cache.width if fits else capacity(needed))
+                self._carried[name] = cache.view

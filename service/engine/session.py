@@ -1,7 +1,8 @@
 """A model on ONNX Runtime: run the encoder once, or every row one step. The only module that knows the runtime."""
 
+import contextlib
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.bundle import Bundle, Graph, Manifest, Tensor
+from service.engine.layout import LENGTHS, Layout
 from service.errors import BundleError, StartupError
 from service.request import Float32, Int64
 
@@ -60,10 +62,13 @@ class OnnxModel:
         self.manifest = manifest = bundle.manifest
         self.provider = provider
         self._encoder, self._decoder = encoder, decoder
-        self._encoded_names = [*manifest.memory, *(pair.input for pair in manifest.state)]
-        self._next_names = ["log_probs", "ids", *(pair.output for pair in manifest.state)]
+        layout = Layout.of(manifest)
+        written = {pair.input: pair.output for pair in manifest.state}
+        self._encoded_names = [*manifest.memory, *layout.state]
+        self._next_names = ["log_probs", "ids", *(written[name] for name in layout.state)]
         self._attention_names = [*self._next_names, manifest.attention] if manifest.attention else self._next_names
-        self._state_inputs = [pair.input for pair in manifest.state]
+        self._state_inputs = layout.state
+        self._caches = {name: written[name] for name in layout.caches}
         self._k = {1: np.ones(1, np.int64)}
 
     @classmethod
@@ -73,7 +78,6 @@ class OnnxModel:
         Raises BundleError where the graphs are not what the manifest says, StartupError where the provider is not
         to be had.
         """
-        _check_state(bundle.manifest)
         picked, _ = pick_provider(provider)
         encoder = _open(bundle, bundle.manifest.encoder, picked, threads)
         decoder = _open(bundle, bundle.manifest.decoder_step, picked, threads)
@@ -84,9 +88,15 @@ class OnnxModel:
     def warm_up(self) -> None:
         """Run two rows of two tokens once, so that a graph that cannot run is found before it is asked to."""
         start = np.full(2, self.manifest.tokenizer.start_id, np.int64)
+        carried: Arrays = {}
+        if self._caches:
+            carried[LENGTHS] = np.zeros(2, np.int64)
+            for name, buffer in Layout.of(self.manifest).cache_buffers().items():
+                buffer.resize(2, 2)
+                carried[name] = buffer.view
         try:
             encoded = self.encode(np.full((2, 2), self.manifest.tokenizer.end_id, np.int64), np.array([2, 1]))
-            self.step(start, encoded.memory | encoded.state, 1, attention=True)
+            self.step(start, carried | encoded.memory | encoded.state, 1, attention=True)
         except Exception as error:
             raise BundleError(f"the bundle's graphs do not run ({error}); export and verify it again") from error
 
@@ -98,12 +108,15 @@ class OnnxModel:
         return Encoded(tensors, state)
 
     def step(self, token_ids: Int64, carried: Arrays, k: int, attention: bool) -> Stepped:
-        """Advance all rows by `token_ids` `[row]`; `carried` holds memory and state by their input names."""
+        """Advance all rows by `token_ids` `[row]`; `carried` holds memory, caches and state by their input names."""
         if k not in self._k:
             self._k[k] = np.array([k])
         names = self._attention_names if attention else self._next_names
         carried["token_ids"], carried["k"] = token_ids, self._k[k]
-        log_probs, ids, *rest = _run(self._decoder, names, carried)
+        if self._caches:
+            log_probs, ids, *rest = _run_in_place(self._decoder, names, carried, self._caches)
+        else:
+            log_probs, ids, *rest = _run(self._decoder, names, carried)
         weights = rest.pop() if len(rest) > len(self._state_inputs) else None
         return Stepped(log_probs, ids, weights, dict(zip(self._state_inputs, rest, strict=True)))
 
@@ -153,13 +166,6 @@ def _open(bundle: Bundle, graph: Graph, provider: str, threads: int) -> ort.Infe
     return session
 
 
-def _check_state(manifest: Manifest) -> None:
-    state = {pair.input for pair in manifest.state}
-    for tensor in manifest.decoder_step.inputs:
-        if tensor.name in state and "target" in tensor.axes:
-            raise BundleError(f"state {tensor.name} grows along target; this version serves state of fixed size")
-
-
 def _check_signature(file: str, side: str, declared: Sequence[Tensor], found: Sequence[Any]) -> None:
     expected = {tensor.name: (ELEMENT_TYPES.get(tensor.dtype), len(tensor.axes)) for tensor in declared}
     actual = {node.name: (node.type, len(node.shape)) for node in found}
@@ -171,11 +177,37 @@ def _check_signature(file: str, side: str, declared: Sequence[Tensor], found: Se
         )
 
 
+def _run_in_place(
+    session: ort.InferenceSession, names: list[str], feeds: Arrays, caches: dict[str, str]
+) -> list[NDArray[Any]]:
+    """Run with each cache's output in the buffer of its input, where the step writes one column and copies nothing."""
+    binding = session.io_binding()
+    for name in names:
+        binding.bind_output(name, "cpu")
+    for name, values in feeds.items():
+        if name in caches:
+            place = ("cpu", 0, values.dtype.type, values.shape, values.ctypes.data)
+            binding.bind_input(name, *place)
+            binding.bind_output(caches[name], *place)
+        else:
+            binding.bind_cpu_input(name, values)
+    with _memory_errors():
+        session.run_with_iobinding(binding)
+    return [value.numpy() for value in binding.get_outputs()[: len(names)]]
+
+
 def _run(session: ort.InferenceSession, names: list[str], feeds: Arrays) -> list[NDArray[Any]]:
-    try:
+    with _memory_errors():
         outputs: list[NDArray[Any]] = session.run(names, feeds)
+    return outputs
+
+
+@contextlib.contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Tell a lack of memory from other errors of the runtime."""
+    try:
+        yield
     except Exception as error:
         if "allocat" in str(error).lower():
             raise MemoryError(str(error)) from error
         raise
-    return outputs

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.engine.batch import RUN_PRICE, Batch, choose_lane
-from service.engine.lane import WIDTH_STEP, Load, MemoryBuffer
+from service.engine.buffer import Buffer
+from service.engine.lane import WIDTH_STEP, Load, capacity
 from service.request import Int64
 from tests.fakes import ReversingModel
 
@@ -64,7 +65,7 @@ def test_the_width_follows_the_longest_source() -> None:
 def test_a_memory_buffer_equals_a_plain_list(changes: list[tuple[int, int, int]]) -> None:
     """Over random inserts and departures the buffer holds what a list of rows would, padded with zeros."""
     rng = np.random.default_rng(0)
-    buffer = MemoryBuffer(np.zeros((0, 0, 3), np.float32))
+    buffer = Buffer((0, 3), 1, np.dtype(np.float32))
     rows: list[np.ndarray] = []
     for joining, length, leaving in changes:
         values = rng.random((joining, length, 3), np.float32) + 1
@@ -131,3 +132,10 @@ def test_lanes_do_not_show(rounds: list[tuple[list[int], Random]]) -> None:
         batch.keep(kept)
         rows = [rows[row] for row in kept]
         assert sum(batch.lanes) == len(rows) == len(batch)
+
+
+def test_capacity_grows_in_few_buckets() -> None:
+    """No bucket is a third larger than what it must hold, beyond the first, and there are few of them."""
+    buckets = sorted({capacity(tokens) for tokens in range(1, 513)})
+    assert [16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512] == buckets
+    assert all(tokens <= capacity(tokens) <= max(16, 3 * tokens // 2) for tokens in range(1, 513))

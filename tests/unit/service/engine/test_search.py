@@ -20,7 +20,7 @@ from service.request import (
     Request,
     Sampling,
 )
-from tests.fakes import END_ID, BabblingModel, Stage
+from tests.fakes import END_ID, BabblingModel, CachingModel, Stage
 from tests.reference import Found, beam_search, distribution_of, exhaustive
 
 penalties = st.builds(LengthPenalty, st.sampled_from((0.0, 0.6, 1.0, 2.0)), st.sampled_from(LengthPenaltyKind))
@@ -105,13 +105,20 @@ def params(draw: st.DrawFn) -> DecodingParams:
     )
 
 
-@settings(max_examples=60, deadline=None)
-@given(asked=st.lists(st.tuples(sources, params(), st.integers(0, 4)), min_size=1, max_size=8), rows=st.integers(4, 20))
+models = st.sampled_from((BabblingModel, CachingModel))
+
+
+@settings(max_examples=60)
+@given(
+    kind=models,
+    asked=st.lists(st.tuples(sources, params(), st.integers(0, 4)), min_size=1, max_size=8),
+    rows=st.integers(4, 20),
+)
 def test_nobody_notices_the_others_whatever_they_ask_for(
-    asked: list[tuple[tuple[int, ...], DecodingParams, int]], rows: int
+    kind: type[BabblingModel], asked: list[tuple[tuple[int, ...], DecodingParams, int]], rows: int
 ) -> None:
     """Over random arrivals with mixed options, each gets what it gets alone: tokens, scores, attention."""
-    model = BabblingModel(20)
+    model = kind(20)
     scene = stage(model, rows)
     for name, (source, wanted, gap) in enumerate(asked):
         scene.ask(Request(str(name), source, wanted, incremental=name % 2 == 0))
@@ -130,10 +137,12 @@ def test_nobody_notices_the_others_whatever_they_ask_for(
         assert grown == (list(found[0].token_ids) if name % 2 == 0 else [])
 
 
-@given(source=sources, beam=st.integers(2, 5))
-def test_attention_follows_its_hypothesis_through_the_beam(source: tuple[int, ...], beam: int) -> None:
+@given(kind=models, source=sources, beam=st.integers(2, 5))
+def test_attention_follows_its_hypothesis_through_the_beam(
+    kind: type[BabblingModel], source: tuple[int, ...], beam: int
+) -> None:
     """The attention of each hypothesis is what forcing its tokens, one after the other, gives."""
-    scene = stage(BabblingModel(20, -1.0))
+    scene = stage(kind(20, -1.0))
     wanted = DecodingParams(10, beam_size=beam, num_hypotheses=beam, return_attention=True)
     for hypothesis in scene.decode(source, wanted):
         if hypothesis.token_ids:
@@ -143,6 +152,20 @@ def test_attention_follows_its_hypothesis_through_the_beam(source: tuple[int, ..
             assert hypothesis.token_ids == again.token_ids[:length]
             assert again.attention is not None
             np.testing.assert_array_equal(again.attention[:length], np.asarray(hypothesis.attention))
+
+
+def test_a_model_with_caches_says_what_one_with_a_state_says() -> None:
+    """Caches hold each row's own past through joins, leaves, reordering and growth."""
+    wanted = [DecodingParams(60, 45, beam, beam, LengthPenalty(1.0)) for beam in (1, 3, 4)]
+    found = []
+    for model in (BabblingModel(20, -1.0), CachingModel(20, -1.0)):
+        scene = stage(model, 9)
+        for name in range(12):
+            scene.ask(Request(str(name), (5 + name, 6), wanted[name % 3]))
+            scene.engine.step()
+        scene.finish()
+        found.append([scene.recorder.last(str(name)).hypotheses for name in range(12)])
+    assert found[0] == found[1]
 
 
 def test_the_same_seed_draws_the_same_text_and_another_another() -> None:

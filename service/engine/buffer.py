@@ -1,0 +1,81 @@
+"""One tensor of many rows in one piece of storage: rows come and go, and an axis grows, with little copying.
+
+Rows lie packed from the start, so that what a graph reads is one contiguous view. New rows are written behind the last
+one and holes are filled from the tail: both cost what changes and not what stays.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.request import Int64
+
+
+class Buffer:
+    """Rows `[rows, …, width, …]`; `axis` says which axis is as wide as is needed now."""
+
+    def __init__(self, like: tuple[int, ...], axis: int, dtype: np.dtype[Any]) -> None:
+        """Hold no rows yet; `like` is the shape of a row, whose size along `axis` of the whole is ignored."""
+        self._head, self._tail = like[: axis - 1], like[axis:]
+        self._axis = axis
+        self._storage: NDArray[Any] = np.empty(0, dtype)
+        self.view = self._shaped(self._storage, 0, 0)
+        """What there is, contiguous."""
+
+    @property
+    def width(self) -> int:
+        """Positions along the axis that grows."""
+        return int(self.view.shape[self._axis])
+
+    def insert(self, values: NDArray[Any], width: int) -> None:
+        """Append rows `[joining, …, positions, …]` and bring all rows to `width`; what lies behind a row is zero."""
+        rows = len(self.view)
+        longest = min(width, values.shape[self._axis])
+        self.resize(rows + len(values), width)
+        joined = self.view[rows:]
+        joined[self._up_to(longest)] = values[self._up_to(longest)]
+        joined[self._from(longest)] = 0
+
+    def resize(self, rows: int, width: int) -> None:
+        """Make room for so many rows of this width: zero where the axis grew, and something finite in new rows."""
+        old = self.view
+        size = rows * width * math.prod(self._head + self._tail)
+        if len(old) and (width != self.width or size > self._storage.size):
+            storage = np.zeros(max(self._storage.size, _doubled(size)), old.dtype)
+            self.view = self._shaped(storage, rows, width)
+            kept, staying = self._up_to(min(width, old.shape[self._axis])), self.view[: len(old)]
+            staying[kept] = old[:rows][kept]
+            self._storage = storage
+            return
+        if size > self._storage.size:
+            self._storage = np.zeros(_doubled(size), old.dtype)
+        self.view = self._shaped(self._storage, rows, width)
+
+    def keep(self, rows: Int64, moved: Int64) -> None:
+        """Let row j hold what row `rows[j]` held; `moved` are the j for which the two differ, ascending."""
+        for row in moved:
+            self.view[row] = self.view[rows[row]]
+        self.view = self.view[: len(rows)]
+
+    def reorder(self, parents: Int64, width: int) -> None:
+        """Let each row hold what row `parents[row]` held, as far as `width`."""
+        changed = (parents != np.arange(len(parents))).nonzero()[0]
+        if len(changed):
+            used = self._up_to(width)
+            self.view[(changed, *used[1:])] = self.view[(parents[changed], *used[1:])]
+
+    def _up_to(self, width: int) -> tuple[slice, ...]:
+        return (*(slice(None),) * self._axis, slice(0, width))
+
+    def _from(self, width: int) -> tuple[slice, ...]:
+        return (*(slice(None),) * self._axis, slice(width, None))
+
+    def _shaped(self, storage: NDArray[Any], rows: int, width: int) -> NDArray[Any]:
+        size = rows * width * math.prod(self._head + self._tail)
+        return storage[:size].reshape(rows, *self._head, width, *self._tail)
+
+
+def _doubled(size: int) -> int:
+    return 1 << (size - 1).bit_length()
