@@ -66,7 +66,19 @@ def _parser() -> Parser:
     serve = commands.add_parser("serve", help="serve the models of a repository")
     for option in config.options():
         serve.add_argument(option.flag, dest=option.name, metavar="VALUE", help=option.help.replace("%", "%%"))
+    serve.add_argument("--config", metavar="FILE", help=f"YAML file of these settings by name [{config.CONFIG}]")
+    serve.add_argument("--check", action="store_true", help="check the settings and all files that they name, and exit")
     serve.set_defaults(run=_serve)
+
+    health = commands.add_parser("health", help="ask a server whether it serves; exit with 0 if so, with 1 if not")
+    health.add_argument("--server", default=config.health_server(), metavar="HOST:PORT", help="default: as serve does")
+    health.add_argument("--service", default="", help="one service instead of the whole server")
+    health.add_argument("--timeout", type=float, default=3.0, metavar="SECONDS", help="for the call")
+    health.add_argument("--tls-authority", type=Path, metavar="FILE", help="who signed the server's certificate: TLS")
+    health.add_argument("--tls-certificate", type=Path, metavar="FILE", help="the certificate to show")
+    health.add_argument("--tls-key", type=Path, metavar="FILE", help="its key")
+    health.add_argument("--token-file", type=Path, metavar="FILE", help="a file with the token to show")
+    health.set_defaults(run=_health)
 
     translate = commands.add_parser("translate", help="translate texts, or the lines of standard input")
     translate.add_argument("texts", nargs="*", metavar="TEXT")
@@ -98,7 +110,12 @@ def _complain(error: Exception, status: int) -> int:
 
 def _serve(given: argparse.Namespace) -> int:
     settings = config.read_settings(vars(given))
-    from service import server  # noqa: PLC0415
+    config.forbid_telemetry()
+    from service import process, server  # noqa: PLC0415
+
+    if given.check:
+        print(*server.check(settings), sep="\n")
+        return 0
 
     program = sys.argv[0] if Path(sys.argv[0]).name == "dragoman" else "dragoman"
 
@@ -107,7 +124,17 @@ def _serve(given: argparse.Namespace) -> int:
         print(f"Serving {', '.join(ready.models)} on {ready.address}, metrics on {ready.metrics_url}")
         print(f'Try: {program} translate {where}"파일을 열 수 없습니다"', flush=True)
 
-    return server.run(settings, announce)
+    return process.run(settings, announce)
+
+
+def _health(given: argparse.Namespace) -> int:
+    from service.rpc.channel import Connection  # noqa: PLC0415
+    from service.rpc.probe import probe  # noqa: PLC0415
+
+    connection = Connection(given.server, given.tls_authority, given.tls_certificate, given.tls_key, given.token_file)
+    found = probe(connection, given.service, given.timeout)
+    print(found)
+    return 0 if found == "SERVING" else 1
 
 
 def _translate(given: argparse.Namespace) -> int:

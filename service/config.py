@@ -5,7 +5,7 @@ import difflib
 import math
 import os
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -182,6 +182,11 @@ def health_server(environment: Mapping[str, str] = os.environ) -> str:
     """Return where `dragoman health` asks by default: the server that the same environment would start here."""
     port = environment.get(PREFIX + "HEALTH_PORT") or environment.get(PREFIX + "PORT")
     return f"127.0.0.1:{port}" if port else client_server(environment)
+
+
+def forbid_telemetry(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Keep ONNX Runtime from reporting to its maker, which it does by default; call it before that is imported."""
+    environment["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 def colour_wanted(environment: Mapping[str, str] = os.environ) -> bool:

@@ -1,18 +1,14 @@
 """The composition root: what a server is made of, and how it starts, serves, drains and stops."""
 
 import asyncio
-import contextlib
-import dataclasses
-import functools
 import gc
 import logging
-import signal
-import socket
-import sys
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from wsgiref.simple_server import WSGIServer
 
 import grpc
@@ -21,29 +17,34 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_reflection.v1alpha import reflection
 
-from service import bundle, logs
+from service import bundle, logs, vitals
 from service.admission import Admission
 from service.catalog import Catalog, Served
+from service.clients import read_clients
 from service.config import Settings
 from service.engine.engine import Engine
 from service.engine.scheduler import Limits
 from service.engine.session import Model, OnnxModel
-from service.errors import EngineFailedError, StartupError
+from service.errors import EngineFailedError
 from service.metrics import Metrics, ModelLabels
 from service.planning import JobLimits
 from service.repository import find_bundles
 from service.request import Output
+from service.rpc import transport
+from service.rpc.access import Access, GuardedHealth
 from service.rpc.border import Border
 from service.rpc.servicer import SERVICE, TranslationServicer
 from service.stream import Streams
 from service.tokenizer import Tokenizer
 from service.translator import Translator
+from service.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = 4 << 20
 LAST_ANSWERS_SECONDS = 0.5
 """Time for answers that are complete to leave, and for health watchers to see NOT_SERVING."""
+STALLED = 70
+"""Exit status where an engine stands still: EX_SOFTWARE of sysexits.h."""
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 
 
@@ -66,6 +67,7 @@ class Ready:
     address: str
     metrics_url: str
     models: list[str]
+    health_address: str | None = None
 
 
 def load_models(settings: Settings) -> list[Loaded]:
@@ -73,35 +75,55 @@ def load_models(settings: Settings) -> list[Loaded]:
     return [_load(folder, settings) for folder in find_bundles(settings.model_repository)]
 
 
-def run(
-    settings: Settings, announce: Callable[[Ready], None], load: Callable[[Settings], list[Loaded]] = load_models
-) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit status. Raises StartupError."""
-    log = logs.configure(settings.log_format, settings.log_level, sys.stderr)
-    asyncio.run(_serve(Server(settings, functools.partial(load, settings), log), announce))
-    return 0
+def check(settings: Settings) -> list[str]:
+    """Read all files that a server would read, without serving; return what is there. Raises StartupError."""
+    found = []
+    if transport.read_certificates(settings) is not None:
+        found.append(f"certificates: {'mutual ' if settings.tls_client_authority else ''}TLS")
+    if settings.clients is not None:
+        found.append(f"clients: {len(read_clients(settings.clients))}")
+    for folder in find_bundles(settings.model_repository):
+        read = bundle.load(folder)
+        found.append(f"model: {read.name}@{read.version}, {sum(map(len, read.contents.values())) / 1e6:.1f} MB")
+    return [*found, "these settings can be served"]
 
 
 class Server:
     """One process's server. Belongs to the event loop; `load` alone runs on a thread of its own."""
 
-    def __init__(self, settings: Settings, load: Callable[[], list[Loaded]], log: logs.RequestLog) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        load: Callable[[], list[Loaded]],
+        log: logs.RequestLog,
+        end: Callable[[int], None] = os._exit,
+    ) -> None:
+        """Store what it is made of; `end` ends the process with a status, whatever its threads do."""
         self._settings = settings
+        self._end = end
         self._log = log
         self._load = load
         self._metrics = Metrics.create()
         self._health = health.aio.HealthServicer()
+        self._watchdog = Watchdog(settings.stall_seconds)
+        self._serving = self._failed = False
+        self._access: Access | None = None
         self._served: list[Served] = []
         self._grpc: grpc.aio.Server | None = None
+        self._probed: grpc.aio.Server | None = None
         self._http: WSGIServer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.admission = Admission(settings.capacity)
 
     async def start(self) -> Ready:
         """Listen, load, then serve; raises StartupError."""
-        self._grpc, address = self._listen()
+        settings = self._settings
+        self._access = Access.from_file(settings.clients) if settings.clients else None
+        self._grpc = grpc.aio.server(options=transport.server_options(settings))
+        address = transport.listen(self._grpc, settings)  # before anything slow is done
         self._http, metrics_url = self._listen_metrics()
-        await self._set_health(NOT_SERVING)
+        await self._set_health()
+        health_address = await self._serve_health()
         loop = asyncio.get_running_loop()
         for loaded in await asyncio.to_thread(self._load):
             self._served.append(self._assemble(loaded, loop))
@@ -110,20 +132,31 @@ class Server:
         for served in self._served:
             served.engine.start()
         await self._grpc.start()
-        await self._set_health(SERVING)
+        self._serving = True
+        await self._set_health()
+        self._spawn(self._watchdog.watch(self._stalled))
+        self._spawn(vitals.watch_loop(self._metrics.loop_lag.add))
+        self._metrics.set_limits(settings.max_rows, settings.max_waiting)
         return Ready(
             address=address,
             metrics_url=metrics_url,
             models=[f"{served.name}@{served.version} ({served.provider})" for served in self._served],
+            health_address=health_address,
         )
 
     async def drain(self) -> None:
-        """Refuse what is new, and give what runs its time to finish."""
+        """Be not ready any more, serve on for a while, then refuse what is new and let finish what runs.
+
+        gRPC's own way to refuse, closing the port, would end calls that are on their way as CANCELLED, which no client
+        retries; so the port stays open until all is done, and answers UNAVAILABLE.
+        """
+        settings = self._settings
         logger.info("draining", extra={logs.FIELDS: {"texts": self.admission.admitted}})
         await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(settings.grace_seconds)
         self.admission.close("this server is shutting down; send the request to another one")
         try:
-            await asyncio.wait_for(self.admission.idle(), self._settings.drain_seconds)
+            await asyncio.wait_for(self.admission.idle(), settings.drain_seconds)
         except TimeoutError:
             logger.warning("still running; ending it", extra={logs.FIELDS: {"texts": self.admission.admitted}})
 
@@ -131,28 +164,32 @@ class Server:
         """End everything that was started, and wait for it."""
         if self._grpc is not None:
             await self._grpc.stop(LAST_ANSWERS_SECONDS)
+        if self._probed is not None:
+            await self._probed.stop(0)
+        for task in self._tasks:
+            task.cancel()
         for served in self._served:
             await asyncio.to_thread(served.engine.stop)
         if self._http is not None:
             await asyncio.to_thread(self._http.shutdown)
             self._http.server_close()
 
-    def _listen(self) -> tuple[grpc.aio.Server, str]:
-        """Take the gRPC port before anything slow is done; return the server and its address."""
-        host, port = self._settings.host, self._settings.port
-        # Without this, a second server on the same port would silently take half of the first one's clients.
-        options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
-        server = grpc.aio.server(options=options)
-        with _listening("--port", host, port):
-            _probe(host, port)
-            return server, _address(host, server.add_insecure_port(_address(host, port)))
+    async def _serve_health(self) -> str | None:
+        """Answer health probes on a port of their own, from before the models are loaded; return its address."""
+        if (port := self._settings.health_port) is None:
+            return None
+        self._probed = grpc.aio.server(options=transport.server_options(self._settings))
+        address = transport.listen_for_health(self._probed, self._settings.host, port)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probed)
+        await self._probed.start()
+        return address
 
     def _listen_metrics(self) -> tuple[WSGIServer, str]:
         """Serve /metrics on a thread of its own; return the server and its URL."""
         host, port = self._settings.host, self._settings.metrics_port
-        with _listening("--metrics-port", host, port):
+        with transport.listening("--metrics-port", host, port):
             web, _ = prometheus_client.start_http_server(port, host, self._metrics.registry)
-            return web, f"http://{_address(host, web.server_port)}/metrics"
+            return web, f"http://{transport.address(host, web.server_port)}/metrics"
 
     def _assemble(self, loaded: Loaded, loop: asyncio.AbstractEventLoop) -> Served:
         """Give a model its engine, and the engine its way back to the event loop: one wake-up per step."""
@@ -166,11 +203,15 @@ class Server:
         def fail(error: BaseException) -> None:
             loop.call_soon_threadsafe(self._engine_failed, loaded.name, streams, error)
 
+        observer = self._metrics.add_model(labels, loaded.seconds, pending=streams.__len__)
+        self._watchdog.add(
+            loaded.name, streams.__len__, lambda: sum(observer.step.counts) + sum(observer.encode.counts)
+        )
         engine = Engine(
             model=loaded.model,
             limits=Limits(max_rows=self._settings.max_rows),
             deliver=deliver,
-            observer=self._metrics.add_model(labels, loaded.seconds, pending=streams.__len__),
+            observer=observer,
             on_failure=fail,
         )
         return Served(
@@ -188,43 +229,40 @@ class Server:
         limits = JobLimits(settings.max_texts_per_request, settings.max_text_bytes, settings.max_rows)
         translator = Translator(self.admission, limits)
         servicer = TranslationServicer(Catalog(self._served), translator, settings.segments_in_flight)
-        server.add_generic_rpc_handlers((servicer.handlers(Border(self._metrics, self._log)),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        server.add_generic_rpc_handlers((servicer.handlers(Border(self._metrics, self._log, self._access)),))
+        guarded = self._access if settings.health_access == "clients" else None
+        checked = self._health if guarded is None else GuardedHealth(self._health, guarded)
+        health_pb2_grpc.add_HealthServicer_to_server(checked, server)
+        if settings.mode == "development":
+            reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
 
-    async def _set_health(self, status: int) -> None:
+    async def _set_health(self, *, stalled: bool = False) -> None:
+        status = SERVING if self._serving and not (stalled or self._failed) else NOT_SERVING
         for service in (SERVICE, health.OVERALL_HEALTH):
             await self._health.set(service, status)
+
+    async def _stalled(self, models: list[str]) -> None:
+        """Let health say that engines stand still, or that they get on again."""
+        await self._set_health(stalled=bool(models))
+        if not models:
+            logger.warning("the engines get on again")
+            return
+        logger.critical("engines stand still", extra={logs.FIELDS: {"models": models}})
+        if self._settings.stall_action == "exit":
+            self._end(STALLED)
 
     def _engine_failed(self, model: str, streams: Streams, error: BaseException) -> None:
         """Never a dead thread behind a live port: health says so, and nobody waits for it any more."""
         logger.critical("an engine ended; restart this server", extra={logs.FIELDS: {"model": model, "cause": error}})
+        self._failed = True
         self.admission.close(f"the engine of {model} failed; send the request to another server")
         streams.fail(EngineFailedError("the engine failed while it decoded this; the log says why"))
-        task = asyncio.create_task(self._set_health(NOT_SERVING))
+        self._spawn(self._set_health())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _serve(server: Server, announce: Callable[[Ready], None]) -> None:
-    """Start, wait for a signal, drain, stop. A signal counts from the first moment on, while loading too."""
-    signalled = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, signalled.set)
-    waiting = asyncio.create_task(signalled.wait())
-    starting = asyncio.create_task(server.start())
-    try:
-        await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            ready = starting.result()
-            announce(ready)
-            logger.info("ready", extra={logs.FIELDS: dataclasses.asdict(ready)})
-            await waiting
-            await server.drain()
-    finally:
-        starting.cancel()
-        waiting.cancel()
-        await server.stop()
 
 
 def _load(folder: Path, settings: Settings) -> Loaded:
@@ -233,26 +271,3 @@ def _load(folder: Path, settings: Settings) -> Loaded:
     model = OnnxModel.load(read, settings.provider, settings.run_threads)
     tokenizer = Tokenizer.from_bundle(read)
     return Loaded(read.name, read.version, model.provider, model, tokenizer, time.monotonic() - started)
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _probe(host: str, port: int) -> None:
-    """Bind for a moment: gRPC does not say why it could not."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind, protocol) as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        trial.bind(address)
-
-
-@contextlib.contextmanager
-def _listening(flag: str, host: str, port: int) -> Iterator[None]:
-    """Explain why a port cannot be had."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        advice = f"stop what listens there, or choose with --host and {flag}"
-        raise StartupError(f"cannot listen on {_address(host, port)} ({reason}); {advice}") from error

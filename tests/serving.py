@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2
 
 from dragoman.v1 import translation_pb2 as pb
 from dragoman.v1 import translation_pb2_grpc
-from service import config, logs, server
+from service import config, logs, process, server
 from service.engine.session import Model
 from service.errors import StartupError
 from service.tokenizer import Tokenizer
@@ -163,7 +163,7 @@ def main() -> int:
     settings = config.read_settings({"port": "0", "metrics_port": "0"})
     model = reversing(lambda rows: time.sleep(0.05))
     try:
-        return server.run(settings, _announce, lambda _: [loaded(model)])
+        return process.run(settings, _announce, lambda _: [loaded(model)])
     except StartupError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -1,15 +1,26 @@
 """Who calls: a client of the file, by its token or by the name in its certificate; and what that may cost."""
 
+import logging
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
-from grpc_health.v1 import health, health_pb2
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import aio
+from grpc_health.v1.health_pb2 import HealthCheckRequest
 
-from service.clients import Client, Clients
+from service.clients import Client, Clients, read_clients
+from service.config import SettingError
 from service.errors import UnauthenticatedError
+from service.logs import FIELDS
+from service.watch import Watch
 
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
 AUTHORIZATION = "authorization"
 SCHEME = "bearer "
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -18,17 +29,26 @@ NAMES = ("x509_subject_alternative_name", "x509_common_name")
 
 
 class Access:
-    """Tells clients apart. Where there is none, whoever can connect may call, and nothing here is run."""
+    """Tells the clients of a file apart, and reads it anew when it changes.
 
-    def __init__(self, clients: Clients, refresh: Callable[[], None], clock: Callable[[], float]) -> None:
-        """Take the clients, and what reads them anew when their file has changed."""
+    Where there is no such file, whoever can connect may call, and nothing here is run.
+    """
+
+    def __init__(self, path: Path, clients: Clients, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
         self._clients = clients
-        self._refresh = refresh
         self._clock = clock
+        self._watch = Watch([path], LOOK_SECONDS, clock)
+
+    @classmethod
+    def from_file(cls, path: Path) -> "Access":
+        """Read the file; raises SettingError."""
+        return cls(path, Clients(read_clients(path)))
 
     def identify(self, context: Context) -> Client:
         """Return who calls; raises UnauthenticatedError."""
-        self._refresh()
+        if self._watch.changed():
+            self._refresh()
         for key, value in context.invocation_metadata() or ():
             if key == AUTHORIZATION:
                 if not isinstance(value, str) or not value.lower().startswith(SCHEME):
@@ -43,27 +63,35 @@ class Access:
         """Return who calls, its quota charged for this request; raises UnauthenticatedError, QuotaExceededError."""
         return self.identify(context).admit(characters(request), self._clock())
 
+    def _refresh(self) -> None:
+        try:
+            self._clients.update(read_clients(self._path))
+        except SettingError as error:
+            logger.error("the file of clients changed and cannot be used; the old one stays", extra=_cause(error))
+        else:
+            logger.info("clients read anew", extra={FIELDS: {"clients": len(self._clients)}})
+
     def charge(self, client: Client, request: object) -> None:
         """Charge a further message of a call; raises QuotaExceededError."""
         client.charge(characters(request), self._clock())
 
 
-class GuardedHealth(health.aio.HealthServicer):
-    """Health for clients alone."""
+class GuardedHealth(health_pb2_grpc.HealthServicer):
+    """Another servicer's health, for clients alone."""
 
-    def __init__(self, access: Access) -> None:
-        super().__init__()
+    def __init__(self, health: aio.HealthServicer, access: Access) -> None:
+        self._health = health
         self._access = access
 
-    async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> Any:  # noqa: ANN401, N802
+    async def Check(self, request: HealthCheckRequest, context: Context) -> Any:  # noqa: ANN401, N802
         """Answer once."""
         await self._guard(context)
-        return await super().Check(request, context)
+        return await self._health.Check(request, context)
 
-    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:  # noqa: N802
+    async def Watch(self, request: HealthCheckRequest, context: Context) -> None:  # noqa: N802
         """Answer at every change."""
         await self._guard(context)
-        await super().Watch(request, context)
+        await self._health.Watch(request, context)
 
     async def _guard(self, context: Context) -> None:
         try:
@@ -81,3 +109,7 @@ def characters(request: object) -> int:
         text = getattr(request, "text", "")
         return len(text) if isinstance(text, str) else 0
     return sum(map(len, texts))
+
+
+def _cause(error: Exception) -> dict[str, object]:
+    return {FIELDS: {"cause": str(error)}}

@@ -142,20 +142,30 @@ def test_a_dead_engine_shows_in_health() -> None:
         assert 0 == live.server.admission.admitted
 
 
+def test_draining_serves_on_while_balancers_take_notice() -> None:
+    """Health turns first; who did not hear of it yet is still served."""
+    with LiveServer([loaded(reversing())], grace_seconds=1000.0) as live:
+        assert ("SERVING", "SERVING") == (live.health(), live.health(SERVICE))
+        draining: Future[None] = asyncio.run_coroutine_threadsafe(live.server.drain(), live.loop)
+        wait_until(lambda: live.health() == "NOT_SERVING", "health says so")
+        assert ["cba"] == live.translate("abc")
+        draining.cancel()
+
+
 def test_draining_finishes_what_runs_and_refuses_what_is_new() -> None:
-    """Health turns first; the running call gets its answer; the new one is told to go elsewhere."""
+    """The running call gets its answer; the new one is told to go elsewhere, by a code that clients retry."""
     gate = Gate()
     with LiveServer([loaded(reversing(gate))]) as live:
-        assert ("SERVING", "SERVING") == (live.health(), live.health(SERVICE))
         running = ask(live, "abc")
         wait_until(lambda: gate.steps == 1, "it runs")
         draining: Future[None] = asyncio.run_coroutine_threadsafe(live.server.drain(), live.loop)
-        wait_until(lambda: live.health() == "NOT_SERVING", "health says so")
+        wait_until(lambda: "closed" in repr(live.server.admission), "nothing is admitted any more")
         refused = failure(ask(live, "def"))
+        done = draining.done()
+        gate.open()
         assert grpc.StatusCode.UNAVAILABLE is refused.code()
         assert "shutting down" in str(refused.details())
-        assert not draining.done()
-        gate.open()
+        assert not done
         assert "cba" == running.result(20.0).translations[0].hypotheses[0].text
         draining.result(20.0)
 
