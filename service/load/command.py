@@ -33,6 +33,8 @@ def run(given: argparse.Namespace) -> int:
     if given.compare:
         old, new = (report.read(path) for path in given.compare)
         return _tell_comparison(compare(old, new))
+    if given.mode != "unary" and given.texts_per_request > 1:
+        raise PlanError(f"--mode {given.mode} sends one text at a time; leave --texts-per-request out")
     objectives = [read_objective(text) for text in given.slo]
     if given.find_capacity and not objectives:
         raise PlanError("--find-capacity: say what must hold, such as --slo p99=200ms")

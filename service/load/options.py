@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+MODES = ("unary", "stream", "segments")
 EPILOG = """
 One of --rate, --concurrency, --find-capacity or --compare says what to do. With --rate the loop is open: requests are
 sent when they are due, whatever became of those before, and their latency counts from then. With --concurrency the
@@ -37,7 +38,7 @@ def _declare_work(group: Any) -> None:  # noqa: ANN401
 
 
 def _declare_requests(group: Any) -> None:  # noqa: ANN401
-    group.add_argument("--mode", choices=("unary",), default="unary", help="which method (default: unary)")
+    group.add_argument("--mode", choices=MODES, default="unary", help="which method (default: unary)")
     group.add_argument("--model", default="", help="such as ko-en or ko-en@1")
     group.add_argument("--texts", type=Path, metavar="FILE", help="a text per line (default: built-in sentences)")
     group.add_argument("--texts-per-request", type=_count, default=1, metavar="N", help="(default: 1)")
