@@ -13,6 +13,12 @@ from numpy.typing import NDArray
 from service.request import Int64
 
 
+def capacity(tokens: int) -> int:
+    """Return the capacity that caches get for so many tokens: 16, 24, 32, 48, 64, 96 and so on."""
+    power = 1 << max(4, (tokens - 1).bit_length())
+    return power if power == 16 or tokens > power * 3 // 4 else power * 3 // 4
+
+
 class Buffer:
     """Rows `[rows, …, width, …]`; `axis` says which axis is as wide as is needed now."""
 
@@ -43,14 +49,14 @@ class Buffer:
         old = self.view
         size = rows * width * math.prod(self._head + self._tail)
         if len(old) and (width != self.width or size > self._storage.size):
-            storage = np.zeros(max(self._storage.size, _doubled(size)), old.dtype)
+            storage = np.zeros(_with_room(size), old.dtype)
             self.view = self._shaped(storage, rows, width)
             kept, staying = self._up_to(min(width, old.shape[self._axis])), self.view[: len(old)]
             staying[kept] = old[:rows][kept]
             self._storage = storage
             return
         if size > self._storage.size:
-            self._storage = np.zeros(_doubled(size), old.dtype)
+            self._storage = np.zeros(_with_room(size), old.dtype)
         self.view = self._shaped(self._storage, rows, width)
 
     def keep(self, rows: Int64, moved: Int64) -> None:
@@ -77,5 +83,6 @@ class Buffer:
         return storage[:size].reshape(rows, *self._head, width, *self._tail)
 
 
-def _doubled(size: int) -> int:
-    return 1 << (size - 1).bit_length()
+def _with_room(size: int) -> int:
+    """Return a size that a few more rows need not exceed."""
+    return size + size // 4

@@ -23,16 +23,16 @@ from service.engine.batch import Batch
 from service.engine.pace import Pace
 from service.engine.scheduler import Limits, Scheduler, similar_lengths
 from service.engine.search import Search
-from service.engine.sequence import Sequence
+from service.engine.sequence import Sequence, padded
 from service.engine.session import Model
 from service.errors import DeadlineExceededError, EngineFailedError, OutOfMemoryError, ServiceError, UnavailableError
-from service.request import FinishReason, Output, Permit, Request, StepObserver, StepReport
+from service.request import DecodingParams, FinishReason, Output, Permit, Request, StepObserver, StepReport
 
 logger = logging.getLogger(__name__)
 
 
 class Engine:
-    """Decodes requests on a thread of its own. `submit`, `cancel` and `forecast` may be called from other threads."""
+    """Decodes requests on a thread of its own. Threads may call `submit`, `cancel`, `fits` and `forecast`."""
 
     def __init__(
         self,
@@ -85,13 +85,17 @@ class Engine:
         """Queue a request; its Outputs arrive through `deliver`. Its id must not be in use."""
         if permit.returned:
             raise ValueError(f"this is a bug: request {request.request_id} has no permit")
-        if request.params.rows > self._limits.max_rows:
-            raise ValueError(f"this is a bug: {request.params.rows} rows never fit into {self._limits.max_rows}")
+        if not self.fits(request.params):
+            raise ValueError(f"this is a bug: request {request.request_id} never fits into {self._limits}")
         self._post(Sequence(request, permit, self._clock()))
 
     def cancel(self, request_id: str) -> None:
         """End a request before the next step; unknown and ended ones are ignored."""
         self._post(request_id)
+
+    def fits(self, params: DecodingParams) -> bool:
+        """Return whether a request that is decoded like this can ever run. May be called from any thread."""
+        return self._limits.fit(params.rows, params.max_target_tokens)
 
     def forecast(self, request: Request) -> float:
         """Return the seconds until a request that is submitted now would end, by what others took; 0: not known.
@@ -169,10 +173,8 @@ class Engine:
         started = self._clock()
         taken_up = len(self._scheduler.running) - len(joining)
         for group in similar_lengths(joining):
-            lengths = np.array([sequence.source_length for sequence in group])
-            ids = np.full((len(group), lengths.max()), self._pad_id)
-            for row, sequence in zip(ids, group, strict=True):
-                row[: sequence.source_length] = sequence.request.source_ids
+            ids, lengths = padded(group, self._pad_id)
+            for sequence in group:
                 sequence.joined = started
             try:
                 encoded = self._model.encode(ids, lengths)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.engine.buffer import Buffer
+from service.engine.buffer import Buffer, capacity
 from service.engine.layout import LENGTHS, Layout
 from service.engine.session import Arrays, Encoded, Model, Stepped
 from service.request import Int64
@@ -23,12 +23,6 @@ SHRINK_BELOW = 0.75
 def rounded_width(longest: int) -> int:
     """Return the width that sources up to this length get."""
     return -(-longest // WIDTH_STEP) * WIDTH_STEP
-
-
-def capacity(tokens: int) -> int:
-    """Return the capacity that caches get for so many tokens: 16, 24, 32, 48, 64, 96 and so on."""
-    power = 1 << max(4, (tokens - 1).bit_length())
-    return power if power == 16 or tokens > power * 3 // 4 else power * 3 // 4
 
 
 class Load(NamedTuple):

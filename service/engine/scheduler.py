@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from service.engine.buffer import capacity
 from service.engine.queue import FairQueue
 from service.engine.sequence import Sequence
 
@@ -25,6 +26,13 @@ class Limits:
     recurrence takes little longer for eight sources than for one."""
     join_patience: int = 2
     """Steps that joiners wait for company at most."""
+    max_cache_tokens: int | None = None
+    """Tokens that caches may hold, counting each row as long as the longest of all may become; None: no bound."""
+
+    def fit(self, rows: int, longest: int) -> bool:
+        """Return whether so many rows may run, the longest of which may become so many tokens long."""
+        cached = rows * capacity(longest) <= self.max_cache_tokens if self.max_cache_tokens is not None else True
+        return rows <= self.max_rows and cached
 
 
 class Scheduler:
@@ -93,10 +101,10 @@ class Scheduler:
             return []
         self._patience = self._limits.join_patience
         joining: list[Sequence] = []
-        longest = 0
+        longest, limit = 0, max((one.request.params.max_target_tokens for one in self.running), default=0)
         while sequence := self._waiting.next():
-            longest = max(longest, sequence.source_length)
-            fits = self._rows + sequence.rows <= self._limits.max_rows
+            longest, limit = max(longest, sequence.source_length), max(limit, sequence.request.params.max_target_tokens)
+            fits = self._limits.fit(self._rows + sequence.rows, limit)
             if not fits or (joining and longest * (len(joining) + 1) > self._limits.max_join_tokens):
                 break
             joining.append(sequence)

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from service.errors import ServiceError
-from service.request import FinishReason, Hypothesis, Output, Permit, Request, Timing
+from service.request import FinishReason, Hypothesis, Int64, Output, Permit, Request, Timing
 
 
 @dataclass(slots=True, eq=False)
@@ -64,3 +66,12 @@ class Sequence:
             steps=self.steps,
             shared_rows=self.row_steps / self.steps if self.steps else 0.0,
         )
+
+
+def padded(sequences: list[Sequence], pad_id: int) -> tuple[Int64, Int64]:
+    """Return what an encoder reads: source ids `[row, source]`, padded, and their lengths `[row]`."""
+    lengths = np.array([sequence.source_length for sequence in sequences])
+    ids = np.full((len(sequences), lengths.max()), pad_id)
+    for row, sequence in zip(ids, sequences, strict=True):
+        row[: sequence.source_length] = sequence.request.source_ids
+    return ids, lengths

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.engine.batch import RUN_PRICE, Batch, choose_lane
-from service.engine.buffer import Buffer
-from service.engine.lane import WIDTH_STEP, Load, capacity
+from service.engine.buffer import Buffer, capacity
+from service.engine.lane import WIDTH_STEP, Load
 from service.request import Int64
 from tests.fakes import ReversingModel
 

@@ -41,6 +41,19 @@ def test_joining_is_bounded_by_padded_tokens() -> None:
     assert ["d"] == names(scheduler.join())
 
 
+def test_caches_are_bounded_by_what_they_may_become() -> None:
+    """Rows join while all of them, grown to the longest limit among them, fit into the bound."""
+    scheduler = Scheduler(Limits(max_cache_tokens=3 * 64, join_patience=0))
+    for name, limit in (("a", 60), ("b", 10), ("c", 20), ("d", 20)):
+        request = Request(name, (4,), DecodingParams(limit))
+        scheduler.add(Sequence(request, FakePermit(), submitted=0.0))
+    assert {"a", "b", "c"} == set(names(scheduler.join()))
+    assert [] == scheduler.join()
+    scheduler.leave([next(i for i, one in enumerate(scheduler.running) if one.request.request_id == "a")])
+    assert ["d"] == names(scheduler.join())
+    assert not Limits(max_cache_tokens=100).fit(4, 30)
+
+
 def test_joiners_of_a_full_batch_wait_a_moment_for_company() -> None:
     """Beside many running rows, a lone joiner waits at most join_patience steps; enough of them join at once."""
     scheduler = Scheduler(Limits(max_rows=99, join_share=4, join_patience=2))
