@@ -89,3 +89,84 @@ def test_closed_means_closed() -> None:
         assert "<Admission 0/2 closed>" == repr(admission)
 
     asyncio.run(scenario())
+
+
+def test_a_permit_grows_or_stays() -> None:
+    """What does not fit is refused, and what was held is held on; all of it comes back."""
+    admission = Admission(4)
+    with admission.admit(1) as permit:
+        permit.grow(2)
+        assert 3 == admission.admitted
+        with pytest.raises(OverloadedError), admission.admit(1):
+            permit.grow(1)
+        with pytest.raises(InvalidRequestError):
+            permit.grow(2)
+        assert 3 == admission.admitted
+    assert 0 == admission.admitted
+
+
+async def test_first_come_first_served() -> None:
+    """Whoever waits is not overtaken by another who waits, however small; at most three quarters are theirs."""
+    admission = Admission(4)
+    entered: list[int] = []
+
+    async def wait(segments: int, leave: asyncio.Event) -> None:
+        with await admission.wait(segments):
+            entered.append(segments)
+            await leave.wait()
+
+    leave = asyncio.Event()
+    with admission.admit(2):
+        tasks = [asyncio.create_task(wait(segments, leave)) for segments in (2, 1)]
+        await asyncio.sleep(0)
+        assert "<Admission 2/4 2 in line>" == repr(admission)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [2, 1] == entered
+    leave.set()
+    await asyncio.gather(*tasks)
+    assert "<Admission 0/4>" == repr(admission)
+
+
+async def test_the_largest_enters_an_empty_house() -> None:
+    """More than those who wait may fill is let in when nobody else is there; more than the whole never is."""
+    admission = Admission(4)
+    with await admission.wait(4):
+        assert 4 == admission.admitted
+    with pytest.raises(InvalidRequestError):
+        await admission.wait(5)
+
+
+@pytest.mark.parametrize("granted", [False, True])
+async def test_who_leaves_the_line_leaves_nothing(granted: bool) -> None:
+    """Whether its turn had come in the same moment or not; those behind move up."""
+    admission = Admission(1)
+    permit = admission.admit(1)
+    first = asyncio.create_task(admission.wait(1))
+    second = asyncio.create_task(admission.wait(1))
+    await asyncio.sleep(0)
+    if granted:
+        permit.__exit__(None, None, None)
+        first.cancel()
+    else:
+        first.cancel()
+        await asyncio.sleep(0)
+        permit.__exit__(None, None, None)
+    with await second:
+        assert 1 == admission.admitted
+    assert first.cancelled()
+    assert 0 == admission.admitted
+
+
+async def test_closing_empties_the_line() -> None:
+    """Those in it are told why."""
+    admission = Admission(1)
+    with admission.admit(1):
+        waiting = asyncio.create_task(admission.wait(1))
+        await asyncio.sleep(0)
+        admission.close("going away")
+        with pytest.raises(UnavailableError, match="going away"):
+            await waiting
+        with pytest.raises(UnavailableError):
+            await admission.wait(1)
+    assert "<Admission 0/1 closed>" == repr(admission)

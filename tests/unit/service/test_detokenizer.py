@@ -53,7 +53,7 @@ def test_no_space_before_the_first_word(embedded: Tokenizer) -> None:
 def test_every_sentence_of_the_test_set(embedded: Tokenizer) -> None:
     """Token by token, the deltas are the text."""
     lines = [line for file in SENTENCES for line in file.read_text(encoding="utf-8").splitlines()]
-    assert len(lines) > 100
+    assert len(lines) > 90
     for text in [text for line in lines for text in line.split("\t")[:2]]:
         ids = list(embedded.encode_target(text))
         assert embedded.decode(ids) == grown(embedded.decode, ids, [1])

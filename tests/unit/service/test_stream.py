@@ -72,3 +72,37 @@ def test_a_dead_engine_ends_every_wait() -> None:
                     await stream.collect()
 
     asyncio.run(scenario())
+
+
+def test_tokens_come_as_they_are_made() -> None:
+    """All that are there at once; those of another request wait until they are asked for."""
+
+    async def scenario() -> None:
+        streams = Streams()
+        with streams.open(["a", "b"]) as stream:
+            tokens = stream.tokens("a")
+            streams.dispatch([Output("a", token_ids=(1,)), Output("b", token_ids=(7,))])
+            assert [1] == await anext(tokens)
+            streams.dispatch([Output("a", token_ids=(2,))])
+            streams.dispatch([Output("a", (3,), FinishReason.END), Output("b", (8,), FinishReason.END)])
+            assert [[2, 3]] == [more async for more in tokens]
+            assert FinishReason.END is stream.output("a").finish_reason
+            assert [[7, 8]] == [more async for more in stream.tokens("b")]
+
+    asyncio.run(scenario())
+
+
+def test_a_failure_ends_all_streams_of_tokens() -> None:
+    """That of a later segment too: the text as a whole cannot be had any more."""
+
+    async def scenario() -> None:
+        streams = Streams()
+        with streams.open(["a", "b"]) as stream:
+            waiting = asyncio.ensure_future(anext(stream.tokens("a")))
+            await asyncio.sleep(0)
+            streams.dispatch([Output("b", finish_reason=FinishReason.ERROR, error=OutOfMemoryError("no room"))])
+            with pytest.raises(OutOfMemoryError):
+                await waiting
+            assert ["a"] == stream.unfinished
+
+    asyncio.run(scenario())

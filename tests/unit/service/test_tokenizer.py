@@ -2,7 +2,8 @@
 
 import pytest
 
-from service.bundle import Bundle
+from service.bundle import Bundle, load
+from service.config import EMBEDDED
 from service.errors import BundleError
 from service.tokenizer import Tokenizer
 from tests.fakes import END_ID, UNKNOWN_ID, manifest
@@ -39,3 +40,24 @@ def test_files_of_a_bundle() -> None:
     assert ["a", "</s>"] == subject.encode("a").pieces
     with pytest.raises(BundleError, match=r"target\.spm of toy is no SentencePiece model"):
         Tokenizer.from_bundle(Bundle("toy", "1", manifest(), good | {"target.spm": b"nonsense"}))
+
+
+def test_spans_of_pieces() -> None:
+    """Characters of the text as it was written; the end symbol has none."""
+    subject = tokenizer((END_ID,))
+    assert [(1, 2), (2, 3), (3, 4), (4, 5), None] == subject.source_spans(" ab 가 ")
+    assert [(0, 1), (1, 2), (2, 3)] == subject.target_spans(subject.encode_target("a 가"))
+
+
+def test_pieces_have_ids() -> None:
+    """Those of the vocabulary; others have none."""
+    subject = tokenizer()
+    assert subject.encode_target("a") == (subject.target_id("a"),)
+    assert subject.target_id("ab") is None
+
+
+def test_bytes_share_the_span_of_their_character() -> None:
+    """Where a character is spelled in bytes, each of them stands for the whole character, on both sides."""
+    subject = Tokenizer.from_bundle(load(EMBEDDED / "ko-en" / "1"))
+    assert [(2, 3), (2, 3), (2, 3), None] == subject.source_spans("a 龜")[-4:]
+    assert [(2, 3)] * 3 == subject.target_spans(subject.encode_target("a 龜"))[-3:]
