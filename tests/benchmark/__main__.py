@@ -10,7 +10,18 @@ from pathlib import Path
 from types import FrameType
 
 from service.errors import StartupError
-from tests.benchmark import decoding, host_work, invariance, latency, quality, report, search, startup, throughput
+from tests.benchmark import (
+    arrivals,
+    decoding,
+    host_work,
+    invariance,
+    latency,
+    quality,
+    report,
+    search,
+    startup,
+    throughput,
+)
 from tests.benchmark.plan import CHECKPOINT, COMMITTED, CORPUS, EMBEDDED, QUICK, Plan, Progress, Sizes, machine
 from tests.benchmark.report import Section
 from tests.benchmark.serving import ServerError
@@ -25,6 +36,7 @@ PARTS: dict[str, Callable[[Plan], Section]] = {
     "invariance": invariance.measure,
     "search": search.measure,
     "decoding": decoding.measure,
+    "arrivals": arrivals.measure,
 }
 
 

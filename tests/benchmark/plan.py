@@ -40,8 +40,12 @@ class Sizes:
     decoding_sentences: int = 400
     """At each number of sentences in flight, in each round."""
     arrival_rounds: int = 3
+    unloaded_texts: int = 100
+    capacity_texts: int = 800
     probe_seconds: float = 6.0
     """Of arrivals at one rate."""
+    probe_texts: int = 300
+    """As many at least."""
     probes: int = 7
     """Rates that are tried to find the highest one."""
     crowd_texts: int = 1000
@@ -52,8 +56,8 @@ class Sizes:
 
 
 QUICK = Sizes(rounds=2, sentences=12, single_sentences=4, latency_calls=4, starts=1, start_requests=12, host_steps=24,
-              invariance_sentences=12, decoding_sentences=12, arrival_rounds=1, probe_seconds=1.0, probes=2,
-              crowd_texts=20, crowd_calls=4, storm_calls=100)  # fmt: skip
+              invariance_sentences=12, decoding_sentences=12, arrival_rounds=1, unloaded_texts=4, capacity_texts=64,
+              probe_seconds=1.0, probe_texts=10, probes=2, crowd_texts=20, crowd_calls=4, storm_calls=100)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
