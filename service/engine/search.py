@@ -43,8 +43,10 @@ class Search:
         self._last_steps: Int64 = np.zeros(0, np.int64)
         """The step at which each reaches its limit."""
         self._next_limit = 0
+        self._mixed = False
+        """Whether some are not plain; while all are, rows and running sequences coincide, and nothing is worked out."""
         self._special: list[int] = []
-        """Indices of the sequences that are not plain."""
+        """Indices of those that are not plain."""
         self.k = 1
         """Candidates per row that the next step must give."""
 
@@ -54,6 +56,7 @@ class Search:
         limits = np.array([self._step + track.params.max_target_tokens for track in joining])
         self._last_steps = np.concatenate((self._last_steps, limits))
         self._history.join(sum(track.rows for track in joining))
+        self._mixed = self._mixed or not all(track.plain for track in joining)
         self._arrange(self._tracks + joining)
 
     def keep(self, order: list[int], kept: list[int]) -> None:
@@ -65,7 +68,7 @@ class Search:
     def select(self, stepped: Stepped) -> Selection:
         """Choose how every row goes on; a plain one ends at the end symbol or at its limit."""
         self._step += 1
-        if self._special:
+        if self._mixed:
             return self._select_mixed(stepped)
         tokens = stepped.ids[:, 0]
         self._history.append(tokens, stepped.log_probs[:, 0], stepped.attention, None)
@@ -79,8 +82,8 @@ class Search:
     def hypotheses(self, index: int, sequence: Sequence) -> tuple[Hypothesis, ...]:
         """Return the best hypotheses of the sequence at `index` that has ended, best first."""
         track = self._tracks[index]
-        if track.params.plain:
-            return (self._plain_hypothesis(track, sequence),)
+        if track.plain:
+            return (self._plain_hypothesis(index, sequence),)
         best = sorted(track.ended, key=lambda ended: -ended.score)[: track.params.num_hypotheses]
         return tuple(
             self._hypothesis(self._history.trace(ended.place, ended.tokens), ended.score, ended.reason, sequence)
@@ -94,8 +97,8 @@ class Search:
         """
         track = self._tracks[index]
         count = self._step - track.first_step
-        if track.params.plain:
-            return self._history.trace(Place(self._step, track.row), count - known).tokens
+        if track.plain:
+            return self._history.trace(Place(self._step, self._row(index)), count - known).tokens
         paths = [self._history.trace(Place(self._step, track.row + row), count).tokens for row in track.running]
         if track.ended:
             best = max(track.ended, key=lambda ended: ended.score)
@@ -106,12 +109,18 @@ class Search:
     def _arrange(self, tracks: list[Track]) -> None:
         """Take these tracks, in the order of the running list; note where their rows are."""
         self._tracks = tracks
-        ends = itertools.accumulate(track.rows for track in tracks)
-        for track, end in zip(tracks, ends, strict=True):
-            track.row = end - track.rows
         self._next_limit = int(self._last_steps.min()) if tracks else 0
-        self._special = [index for index, track in enumerate(tracks) if not track.params.plain]
-        self._note_k()
+        if self._mixed:
+            ends = itertools.accumulate(track.rows for track in tracks)
+            for track, end in zip(tracks, ends, strict=True):
+                track.row = end - track.rows
+            self._special = [index for index, track in enumerate(tracks) if not track.plain]
+            self._mixed = bool(self._special)
+            self._note_k()
+
+    def _row(self, index: int) -> int:
+        """Return the first row of the sequence at `index`."""
+        return self._tracks[index].row if self._mixed else index
 
     def _note_k(self) -> None:
         self.k = max((self._tracks[index].k for index in self._special), default=1)
@@ -145,7 +154,7 @@ class Search:
         return [
             index
             for index, track in enumerate(self._tracks)
-            if track.params.plain and (tokens[track.row] == self._end_id or self._last_steps[index] == self._step)
+            if track.plain and (tokens[track.row] == self._end_id or self._last_steps[index] == self._step)
         ]
 
     def _choose(self, track: Track, log_probs: Float32, ids: Int64, tokens: Int64, chosen: Float32) -> None:
@@ -194,10 +203,11 @@ class Search:
             return not track.running
         return beams.is_complete(track.params, [ended.score for ended in track.ended], float(track.sums.max()))
 
-    def _plain_hypothesis(self, track: Track, sequence: Sequence) -> Hypothesis:
+    def _plain_hypothesis(self, index: int, sequence: Sequence) -> Hypothesis:
         """Return the one hypothesis of a plain sequence that has just ended."""
+        track = self._tracks[index]
         count = self._step - track.first_step
-        trail = self._history.trace(Place(self._step, track.row), count)
+        trail = self._history.trace(Place(self._step, self._row(index)), count)
         score = sum(trail.log_probs) / track.params.length_penalty(count)
         reason = FinishReason.END if trail.tokens[-1] == self._end_id else FinishReason.LENGTH
         return self._hypothesis(trail, score, reason, sequence)

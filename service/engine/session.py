@@ -1,8 +1,7 @@
 """A model on ONNX Runtime: run the encoder once, or every row one step. The only module that knows the runtime."""
 
-import contextlib
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -191,23 +190,21 @@ def _run_in_place(
             binding.bind_output(caches[name], *place)
         else:
             binding.bind_cpu_input(name, values)
-    with _memory_errors():
+    try:
         session.run_with_iobinding(binding)
+    except Exception as error:
+        raise _told(error) from error
     return [value.numpy() for value in binding.get_outputs()[: len(names)]]
 
 
 def _run(session: ort.InferenceSession, names: list[str], feeds: Arrays) -> list[NDArray[Any]]:
-    with _memory_errors():
+    try:
         outputs: list[NDArray[Any]] = session.run(names, feeds)
+    except Exception as error:
+        raise _told(error) from error
     return outputs
 
 
-@contextlib.contextmanager
-def _memory_errors() -> Iterator[None]:
+def _told(error: Exception) -> Exception:
     """Tell a lack of memory from other errors of the runtime."""
-    try:
-        yield
-    except Exception as error:
-        if "allocat" in str(error).lower():
-            raise MemoryError(str(error)) from error
-        raise
+    return MemoryError(str(error)) if "allocat" in str(error).lower() else error

@@ -33,6 +33,8 @@ class Track:
     rows: int
     first_step: int
     """Number of the step before its first."""
+    plain: bool
+    """Whether its one row just takes the most probable token at every step."""
     row: int = 0
     """Its first row of the batch."""
     sums: Sums = field(default_factory=lambda: np.zeros(1))
@@ -46,8 +48,8 @@ class Track:
     def of(cls, sequence: Sequence, step: int, end_id: int) -> "Track":
         """Begin to track a sequence that joined after this step."""
         params = sequence.request.params
-        track = cls(params, sequence.rows, step)
-        if params.plain:
+        track = cls(params, sequence.rows, step, params.plain)
+        if track.plain:
             return track
         track.sums = np.zeros(track.rows)
         if params.beam_size > 1:
