@@ -193,7 +193,8 @@ def _run_in_place(
     try:
         session.run_with_iobinding(binding)
     except Exception as error:
-        raise _told(error) from error
+        _note_memory(error)
+        raise
     return [value.numpy() for value in binding.get_outputs()[: len(names)]]
 
 
@@ -201,10 +202,12 @@ def _run(session: ort.InferenceSession, names: list[str], feeds: Arrays) -> list
     try:
         outputs: list[NDArray[Any]] = session.run(names, feeds)
     except Exception as error:
-        raise _told(error) from error
+        _note_memory(error)
+        raise
     return outputs
 
 
-def _told(error: Exception) -> Exception:
-    """Tell a lack of memory from other errors of the runtime."""
-    return MemoryError(str(error)) if "allocat" in str(error).lower() else error
+def _note_memory(error: Exception) -> None:
+    """Raise MemoryError where that is what the runtime means."""
+    if "allocat" in str(error).lower():
+        raise MemoryError(str(error)) from error
