@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from service.request import Float32
-from service.tokenizer import Span
+from service.subwords import Span
 
 
 class Link(NamedTuple):

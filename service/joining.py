@@ -10,7 +10,8 @@ from service.alignment import Link, align
 from service.options import Options
 from service.request import FinishReason, Float32, Hypothesis, Output
 from service.segments import Segment
-from service.tokenizer import Span, Tokenizer
+from service.subwords import Span
+from service.tokenizer import Tokenizer
 
 WORST_FIRST = (FinishReason.LENGTH, FinishReason.REPETITION, FinishReason.END)
 

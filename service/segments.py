@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import sentencex
 
-from service.tokenizer import Source, Span, Tokenizer
+from service.subwords import Span
+from service.tokenizer import Source, Tokenizer
 
 LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 """What str.splitlines takes for a line."""

@@ -1,20 +1,17 @@
-"""Text to token ids and back, with the SentencePiece files of a bundle."""
+"""Text to token ids and back, with the tokenizer files of a bundle."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sentencepiece import SentencePieceProcessor
-
 from service.bundle import Bundle
+from service.bundle import Tokenizer as TokenizerSpec
 from service.errors import BundleError
-
-Span = tuple[int, int]
-"""The first character of a part of a text (a Unicode code point), and the one behind its last."""
+from service.subwords import SentencePieces, Span, Subwords, TokenizerFile
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A tokenized text: its ids, and the piece that each stands for; the suffix (the end symbol) is among them."""
+    """A tokenized text: its ids and the piece that each stands for, those of prefix and suffix among them."""
 
     ids: tuple[int, ...]
     pieces: list[str]
@@ -23,19 +20,11 @@ class Source:
 class Tokenizer:
     """The source and target vocabularies of one model."""
 
-    def __init__(
-        self,
-        source: SentencePieceProcessor,
-        target: SentencePieceProcessor,
-        suffix: tuple[int, ...],
-        unknown_id: int,
-    ) -> None:
+    def __init__(self, source: Subwords, target: Subwords, spec: TokenizerSpec) -> None:
         self._source = source
         self._target = target
-        self._suffix = suffix
-        self._unknown_id = unknown_id
-        self._source_pieces = source.IdToPiece(list(range(len(source))))
-        self._target_pieces = target.IdToPiece(list(range(len(target))))
+        self._spec = spec
+        self._special = frozenset(spec.special_ids)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> "Tokenizer":
@@ -43,51 +32,52 @@ class Tokenizer:
         spec = bundle.manifest.tokenizer
         source = _load(bundle, spec.source_file)
         target = source if spec.target_file == spec.source_file else _load(bundle, spec.target_file)
-        return cls(source, target, spec.source_suffix, spec.unknown_id)
+        return cls(source, target, spec)
 
     @property
     def added(self) -> int:
         """Ids that every encoded text has besides its own."""
-        return len(self._suffix)
+        return len(self._spec.source_prefix) + len(self._spec.source_suffix)
 
     def encode(self, text: str) -> Source:
         """Return the ids and pieces of a text."""
-        ids: list[int] = self._source.Encode(text, out_type=int)
-        suffix = [self._source_pieces[token] for token in self._suffix]
-        if self._unknown_id in ids:
-            pieces = self._source.Encode(text, out_type=str)  # shows what was unknown, not that it was
-        else:
-            pieces = [self._source_pieces[token] for token in ids]
-        return Source((*ids, *self._suffix), pieces + suffix)
+        ids = self._source.encode(text)
+        # The parts of the text show what was unknown, not that it was.
+        pieces = self._source.cut(text)[0] if self._spec.unknown_id in ids else self._source.pieces(ids)
+        before, behind = self._spec.source_prefix, self._spec.source_suffix
+        return Source((*before, *ids, *behind),
+                      [*self._source.pieces(before), *pieces, *self._source.pieces(behind)])  # fmt: skip
 
     def source_spans(self, text: str) -> list[Span | None]:
-        """Return the characters that each id of an encoded text stands for; None for those of the suffix."""
-        found = self._source.Encode(text, return_type="offset_mapping")
-        return [*_spans(text, found["offsets"]), *[None] * len(self._suffix)]
+        """Return the characters that each id of an encoded text stands for; None for those of prefix and suffix."""
+        offsets = _spans(text, self._source.cut(text)[1])
+        return [*[None] * len(self._spec.source_prefix), *offsets, *[None] * len(self._spec.source_suffix)]
 
     def encode_target(self, text: str) -> tuple[int, ...]:
         """Return the target ids of a text, such as a prefix that a translation must begin with."""
-        return tuple(self._target.Encode(text, out_type=int))
+        return tuple(self._target.encode(text))
 
     def target_id(self, piece: str) -> int | None:
         """Return the target id of a piece; None where the vocabulary has no such piece."""
-        token: int = self._target.PieceToId(piece)
-        return token if self._target_pieces[token] == piece else None
+        return self._target.id_of(piece)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of target ids."""
-        text: str = self._target.Decode(list(ids), out_type=str)
-        return text
+        return self._target.decode([token for token in ids if token not in self._special])
 
     def target_spans(self, ids: Sequence[int]) -> list[Span]:
-        """Return the characters of the decoded text that each target id stands for."""
-        found = self._target.Decode(list(ids), return_type="offset_mapping")
-        return _spans(found["text"], found["offsets"])
+        """Return the characters of the decoded text that each target id stands for: none for a special one."""
+        text, offsets = self._target.spans([token for token in ids if token not in self._special])
+        spans = iter(_spans(text, offsets))
+        found: list[Span] = []
+        for token in ids:
+            end = found[-1][1] if found else 0
+            found.append((end, end) if token in self._special else next(spans))
+        return found
 
     def target_pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the pieces of target ids."""
-        pieces = self._target_pieces
-        return [pieces[token] for token in ids]
+        return self._target.pieces(ids)
 
 
 def _spans(text: str, offsets: Sequence[Span]) -> list[Span]:
@@ -106,10 +96,14 @@ def _spans(text: str, offsets: Sequence[Span]) -> list[Span]:
     return spans[::-1]
 
 
-def _load(bundle: Bundle, file: str) -> SentencePieceProcessor:
-    processor = SentencePieceProcessor()
+def _load(bundle: Bundle, file: str) -> Subwords:
+    spec, content = bundle.manifest.tokenizer, bundle.contents[file]
+    kind = "SentencePiece model" if spec.kind == "sentencepiece" else "tokenizer.json"
+    ids = None if spec.ids_file is None else bundle.contents[spec.ids_file]
     try:
-        processor.LoadFromSerializedProto(bundle.contents[file])
-    except (RuntimeError, ValueError) as error:
-        raise BundleError(f"{file} of {bundle.name} is no SentencePiece model ({error}); export it again") from error
-    return processor
+        if spec.kind == "tokenizers":
+            return TokenizerFile.load(content)
+        return SentencePieces.load(content, ids, spec.unknown_id)
+    except ValueError as error:
+        of = f", or {spec.ids_file} holds no ids for it" if ids else ""
+        raise BundleError(f"{file} of {bundle.name} is no {kind}{of} ({error}); export it again") from error

@@ -22,8 +22,9 @@ from dragoman.v1 import translation_pb2_grpc
 from service import config, logs, process, server
 from service.engine.session import Model
 from service.errors import StartupError
+from service.subwords import SentencePieces
 from service.tokenizer import Tokenizer
-from tests.fakes import END_ID, PAD_ID, START_ID, UNKNOWN_ID, ReversingModel
+from tests.fakes import END_ID, PAD_ID, START_ID, UNKNOWN_ID, ReversingModel, manifest
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz.,!? 가나다라마바사 카페에서"
 
@@ -41,10 +42,9 @@ def character_model() -> bytes:
 
 
 def tokenizer(suffix: tuple[int, ...] = ()) -> Tokenizer:
-    """Return a tokenizer of single characters, on both sides."""
-    processor = spm.SentencePieceProcessor()
-    processor.LoadFromSerializedProto(character_model())
-    return Tokenizer(processor, processor, suffix, UNKNOWN_ID)
+    """Return a tokenizer with one vocabulary of characters on both sides."""
+    subwords = SentencePieces.load(character_model(), None, UNKNOWN_ID)
+    return Tokenizer(subwords, subwords, msgspec.structs.replace(manifest().tokenizer, source_suffix=suffix))
 
 
 def reversing(on_step: Callable[[int], None] = lambda rows: None, **limits: int) -> ReversingModel:

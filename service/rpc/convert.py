@@ -13,7 +13,7 @@ from service.planning import Job
 from service.request import MAX_CANDIDATES, FinishReason, Float32, LengthPenaltyKind, Priority, Sampling, Timing
 from service.rpc.border import Call
 from service.rpc.status import duration, status_code
-from service.tokenizer import Span
+from service.subwords import Span
 from service.translator import Result
 
 FINISH_REASONS = {
