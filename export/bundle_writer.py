@@ -71,7 +71,7 @@ def assemble(model: AttentionRnn, folder: Path, order: Order) -> Bundle:
     traced = graphs.trace(model, order.opset)
     if order.card.precision == "int8":
         quantize(traced.encoder, products=False)
-        quantize(traced.decoder_step, products=True)
+        quantize(traced.decoder_step, products=True, bounded=traced.signature.bounded)
     else:
         halve(traced.encoder)
         halve(traced.decoder_step)

@@ -26,6 +26,7 @@ from service.bundle import Axis
 
 DEFAULT_OPSET = 20
 STATE_PREFIX = "next_"
+"""The state that a step reads as `x` it writes as `next_x`."""
 FED = "fed"
 MEMORY = ("states", "keys", "mask")
 TRACED_ROWS, TRACED_SOURCE, TRACED_CANDIDATES = 3, 5, 2
@@ -39,6 +40,8 @@ class Signature(NamedTuple):
     memory: tuple[str, ...]
     state: tuple[str, ...]
     attention: str | None
+    bounded: tuple[str, ...] = ()
+    """Those of memory and state that lie in [-1, 1] whatever the source."""
 
 
 class Graphs(NamedTuple):
@@ -50,12 +53,16 @@ class Graphs(NamedTuple):
 
 
 def signature(model: AttentionRnn) -> Signature:
-    """Say what this model's graphs exchange. Where keys and states are one tensor, memory holds it once."""
+    """Say what this model's graphs exchange. Where keys and states are one tensor, memory holds it once.
+
+    What an LSTM or GRU puts out lies in [-1, 1], an LSTM's cell does not.
+    """
     state = model.decoder.state_names + ((FED,) if model.config.input_feeding else ())
+    bounded = tuple(name for name in ("states", *state) if name != "cell")
     if model.attention is None:
-        return Signature((), state, None)
+        return Signature((), state, None, bounded)
     keys = ("keys",) if model.attention.projects_keys else ()
-    return Signature(("states", *keys, "mask"), state, "attention")
+    return Signature(("states", *keys, "mask"), state, "attention", bounded)
 
 
 class EncoderGraph(nn.Module):

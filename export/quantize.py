@@ -1,8 +1,9 @@
 """int8 weights and products in standard operators, such that no row's result depends on its neighbours.
 
 A weight matrix is quantized per output unit, an embedding per word: symmetric, round(w / scale), scale = max|w| / 127.
-The activations of a product are quantized the same way, each row with its own scale, while the graph runs. ONNX
-Runtime's own dynamic quantization takes one scale over the whole batch instead, so that a neighbour changes your
+Activations that lie in [-1, 1] by construction have the scale 1/127 for good (`bounded_products.py`): in the attention
+RNN these are all. Others are quantized while the graph runs, each row with its own scale, in a dozen operators more.
+ONNX Runtime's own dynamic quantization takes one scale over the whole batch instead, so that a neighbour changes your
 translation. Integer products are exact: a row alone and in a batch gives the same bits.
 
 The encoder's recurrences stay float: they are a fifth of the work, their errors add up along the sentence, and the
@@ -10,8 +11,7 @@ ONNX operators want float weights. They are stored as float16, which costs 1.5 M
 weight instead of 0.4 %.
 """
 
-import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -19,16 +19,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from export.storage import SMALLEST_ELEMENTS, halve
+from export.bounded_products import LARGEST, SMALLEST_PEAK, ZERO_POINT, BoundedProducts
+from export.bounds import bounded_values
+from export.storage import halve, is_matrix
 
 Float32 = NDArray[np.float32]
 
 OPSETS = range(18, 21)
 """Opsets to make bundles in: ReduceMax reads its axes from a tensor since 18, and the tracer knows none after 20."""
-LARGEST = 127
-ZERO_POINT = 128
-SMALLEST_PEAK = 1e-12
-"""Keeps a row of zeros from being divided by zero."""
 
 
 class Quantized(NamedTuple):
@@ -44,25 +42,41 @@ def quantize_rows(matrix: Float32) -> tuple[NDArray[np.int8], Float32]:
     return np.rint(matrix / scales[:, None]).astype(np.int8), scales.astype(np.float32)
 
 
-def quantize(model: onnx.ModelProto, products: bool) -> None:
-    """Quantize embeddings and, in the decoder step, the `products` with constant matrices; halve what is left."""
+def quantize(model: onnx.ModelProto, products: bool, bounded: Collection[str] = ()) -> None:
+    """Quantize embeddings and, in the decoder step, the `products` with constant matrices; halve what is left.
+
+    `bounded` names inputs that lie in [-1, 1].
+    """
     rewriter = _Rewriter(model)
+    of_bounded = BoundedProducts(model, bounded_values(model.graph, bounded))
     nodes: list[NodeProto] = []
     for node in model.graph.node:
         if node.op_type == "Gather" and rewriter.is_matrix(node.input[0]):
             nodes += rewriter.embedding(node)
         elif products and node.op_type in ("Gemm", "MatMul") and rewriter.is_matrix(node.input[1]):
-            nodes += rewriter.product(node)
+            nodes += of_bounded.rewrite(node) or rewriter.product(node)
         else:
             nodes.append(node)
+    nodes = _needed([*rewriter.constants, *nodes], {output.name for output in model.graph.output})
     del model.graph.node[:]
-    model.graph.node.extend([*rewriter.constants, *nodes])
-    used = {name for node in model.graph.node for name in node.input}
-    kept = [*(tensor for tensor in model.graph.initializer if tensor.name in used), *rewriter.tensors]
+    model.graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input}
+    tensors = (*model.graph.initializer, *rewriter.tensors, *of_bounded.tensors.values())
+    kept = [tensor for tensor in tensors if tensor.name in used]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
     halve(model, exactly=False)
     onnx.checker.check_model(model)
+
+
+def _needed(nodes: list[NodeProto], outputs: set[str]) -> list[NodeProto]:
+    """Drop the nodes that nothing needs any more."""
+    needed, kept = set(outputs), []
+    for node in reversed(nodes):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    return kept[::-1]
 
 
 class _Rewriter:
@@ -76,11 +90,7 @@ class _Rewriter:
 
     def is_matrix(self, name: str) -> bool:
         """Whether a tensor is a constant float matrix that is large enough to be worth it."""
-        tensor = self._weights.get(name)
-        return (
-            tensor is not None and tensor.data_type == TensorProto.FLOAT and len(tensor.dims) == 2
-            and math.prod(tensor.dims) >= SMALLEST_ELEMENTS
-        )  # fmt: skip
+        return is_matrix(self._weights.get(name))
 
     def embedding(self, node: NodeProto) -> Iterator[NodeProto]:
         """Gather int8 rows and their scales, and multiply them: `[…]` ids to `[…, size]` float."""

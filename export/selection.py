@@ -45,9 +45,9 @@ def best_candidates(scores: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         best = torch.topk(scores, count, dim=-1)
         return best.values, best.indices
     padded = _padded(scores)
-    maxima = padded.reshape(-1, int(padded.shape[1]) // BLOCK, BLOCK).amax(dim=-1)
-    chosen = torch.topk(maxima, count, dim=-1).indices
-    words = (chosen.unsqueeze(-1) * BLOCK + torch.arange(BLOCK)).flatten(1)
+    blocks = torch.arange(int(padded.shape[1])).reshape(-1, BLOCK)
+    maxima = padded.reshape(-1, *blocks.shape).amax(dim=-1)
+    words = functional.embedding(torch.topk(maxima, count, dim=-1).indices, blocks).flatten(1)
     best = torch.topk(torch.gather(padded, 1, words), count, dim=-1)
     return best.values, torch.gather(words, 1, best.indices)
 

@@ -1,11 +1,21 @@
 """How weights are stored: as float16 where that loses nothing, so that a float32 bundle takes half the space."""
 
+import math
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 SMALLEST_ELEMENTS = 4096
 """Smaller tensors are left as they are: a Cast costs more than it saves."""
+
+
+def is_matrix(tensor: TensorProto | None) -> bool:
+    """Whether a tensor is a constant float matrix that is large enough to be worth storing otherwise."""
+    return (
+        tensor is not None and tensor.data_type == TensorProto.FLOAT and len(tensor.dims) == 2
+        and math.prod(tensor.dims) >= SMALLEST_ELEMENTS
+    )  # fmt: skip
 
 
 def halve(model: onnx.ModelProto, *, exactly: bool = True) -> None:

@@ -28,7 +28,7 @@ def load(config: AttentionRnnConfig, precision: Precision = "fp32", opset: int =
     traced = graphs.trace(random_model(config), opset)
     if precision == "int8":
         quantize(traced.encoder, products=False)
-        quantize(traced.decoder_step, products=True)
+        quantize(traced.decoder_step, products=True, bounded=traced.signature.bounded)
     manifest = Manifest(
         1, ModelCard("tiny", "attention-rnn", "ko", "en", "CC0-1.0", precision, ""), Provenance("", opset, {}),
         Tokenizer("sentencepiece", "source.spm", "target.spm", 0, 1, 2, 3, (3,)),

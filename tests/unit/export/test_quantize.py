@@ -1,19 +1,25 @@
 """int8 weights, float16 storage, and signatures read from graphs."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from export.quantize import quantize, quantize_rows
 from export.signature import read_graph
 from export.storage import halve
 from service.bundle import Tensor
 
+Float32 = NDArray[np.float32]
+
 pytestmark = pytest.mark.torch
 
 
-def product_graph(weight: np.ndarray[tuple[int, int], np.dtype[np.float32]], axis: str = "row") -> onnx.ModelProto:
+def product_graph(weight: Float32, axis: str = "row") -> onnx.ModelProto:
     """Make a graph that multiplies `x` `[row, in]` by a constant matrix."""
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [axis, weight.shape[0]])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [axis, weight.shape[1]])
@@ -23,9 +29,15 @@ def product_graph(weight: np.ndarray[tuple[int, int], np.dtype[np.float32]], axi
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
 
 
-def weights(rows: int, columns: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+def weights(rows: int, columns: int) -> Float32:
     """Make random weights."""
     return np.random.default_rng(0).standard_normal((rows, columns)).astype(np.float32)
+
+
+def run(model: onnx.ModelProto, feeds: dict[str, NDArray[Any]]) -> Float32:
+    """Return the one output of a graph."""
+    (output,) = ReferenceEvaluator(model).run(None, feeds)
+    return np.asarray(output)
 
 
 def test_rows_are_quantized_to_half_a_step() -> None:
@@ -45,6 +57,59 @@ def test_products_become_integer_products() -> None:
 
     assert ["MatMulInteger"] == [node.op_type for node in model.graph.node if "MatMul" in node.op_type]
     assert {TensorProto.INT8} == {t.data_type for t in model.graph.initializer if len(t.dims) == 2}
+
+
+def test_products_of_bounded_values_have_one_scale() -> None:
+    """Values known to lie in [-1, 1] are quantized without being measured; the product is as close as int8 is."""
+    weight = weights(64, 128)
+    model = product_graph(weight)
+    quantize(model, products=True, bounded={"x"})
+    values = np.random.default_rng(1).uniform(-1, 1, (5, 64)).astype(np.float32)
+    product = run(model, {"x": values})
+
+    assert ["QuantizeLinear", "DequantizeLinear", "DequantizeLinear", "MatMul"] == [n.op_type for n in model.graph.node]
+    assert np.abs(product - values @ weight).max() < 0.02 * np.abs(values @ weight).max()
+
+
+def embedded_product_graph(table: Float32, weight: Float32, bias: Float32) -> onnx.ModelProto:
+    """Make a graph that multiplies words of a table, side by side with `x`, by a constant matrix, and adds a bias."""
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["row"])
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["row", weight.shape[1] - table.shape[1]])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["row", weight.shape[0]])
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["words"]),
+        helper.make_node("Concat", ["words", "x"], ["both"], axis=-1),
+        helper.make_node("Gemm", ["both", "w", "b"], ["y"], transB=1),
+    ]
+    constants = {"table": table, "w": weight, "b": bias}
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "g", [ids, x], [y], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+def test_words_are_stored_as_their_product_reads_them() -> None:
+    """A table of any size of values is stored as bytes, and biases much larger than weights are kept."""
+    generator = np.random.default_rng(2)
+    table = (generator.standard_normal((200, 32)) * np.linspace(0.1, 50, 32)).astype(np.float32)
+    weight = generator.standard_normal((128, 64)).astype(np.float32)
+    weight[7] = 0
+    bias = 100 * generator.standard_normal(128).astype(np.float32)
+    feeds = {"ids": np.array([3, 0, 199]), "x": generator.uniform(-1, 1, (3, 32)).astype(np.float32)}
+    model = embedded_product_graph(table, weight, bias)
+    expected = run(model, feeds)
+    quantize(model, products=True, bounded={"x"})
+    product = run(model, feeds)
+
+    assert {TensorProto.UINT8, TensorProto.INT8} == {t.data_type for t in model.graph.initializer if len(t.dims) == 2}
+    assert np.abs(product - expected).max() < 0.02 * np.abs(expected - bias).max()
+
+
+def test_values_without_bound_are_measured() -> None:
+    """Beside words, a value that may be any size leaves each row its own scale."""
+    model = embedded_product_graph(weights(200, 32), weights(128, 64), np.zeros(128, np.float32))
+    quantize(model, products=True)
+
+    assert ["MatMulInteger"] == [node.op_type for node in model.graph.node if "MatMul" in node.op_type]
 
 
 def test_encoder_keeps_float_products_in_half_the_space() -> None:
