@@ -1,25 +1,19 @@
 """`dragoman`: serve, translate, models, load. Modules that a command alone needs are imported by that command."""
 
 import argparse
-import itertools
 import os
-import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-from service import config, terminal
+from service import config, terminal, translate_command
 from service.bundle import read_manifest
 from service.errors import StartupError
 from service.load import options as load_options
 from service.repository import find_bundles
 
-if TYPE_CHECKING:
-    from service.rpc.client import Translated
-
 USAGE_ERROR = 2
-LINES_PER_REQUEST = 64
 
 
 class Parser(argparse.ArgumentParser):
@@ -80,16 +74,8 @@ def _parser() -> Parser:
     health.add_argument("--token-file", type=Path, metavar="FILE", help="a file with the token to show")
     health.set_defaults(run=_health)
 
-    translate = commands.add_parser("translate", help="translate texts, or the lines of standard input")
-    translate.add_argument("texts", nargs="*", metavar="TEXT")
-    translate.add_argument("--source", default="", metavar="CODE", help="language of the texts, such as ko")
-    translate.add_argument("--target", default="", metavar="CODE", help="language to translate into, such as en")
-    translate.add_argument("--model", default="", help="such as ko-en or ko-en@1")
-    translate.add_argument("--beam-size", type=int, metavar="N", help="rows of the beam; 1 is greedy")
-    shape = translate.add_mutually_exclusive_group()
-    shape.add_argument("--attention", action="store_true", help="show which source token each target token attended to")
-    shape.add_argument("--json", action="store_true", help="print all that the server says, one line per text")
-    translate.set_defaults(run=_translate)
+    translate = translate_command.declare(commands)
+    translate.set_defaults(run=translate_command.run)
 
     models = commands.add_parser("models", help="list the models of a server, or of a repository")
     models.add_argument("--model-repository", type=Path, metavar="DIR", help="list this folder instead of a server")
@@ -135,53 +121,6 @@ def _health(given: argparse.Namespace) -> int:
     found = probe(connection, given.service, given.timeout)
     print(found)
     return 0 if found == "SERVING" else 1
-
-
-def _translate(given: argparse.Namespace) -> int:
-    from service.rpc import client  # noqa: PLC0415
-
-    choice = client.Choice(given.model, given.source, given.target, given.beam_size, given.attention)
-    try:
-        with client.Client(given.server, given.timeout) as connection:
-            for texts in _batches(given.texts):
-                wanted = [text for text in texts if text.strip()]
-                found = iter(connection.translate(wanted, choice) if wanted else ())
-                for text in texts:
-                    _show(next(found) if text.strip() else None, as_json=given.json)
-    except client.ClientError as error:
-        return _complain(error, 1)
-    except UnicodeError:
-        return _complain(ValueError("the text is not valid UTF-8; convert it, as with iconv"), 1)
-    return 0
-
-
-def _batches(texts: list[str]) -> Iterator[list[str]]:
-    """Yield what to send in one request each; a person at the keyboard gets an answer for every line."""
-    lines: Iterable[str] = texts
-    size = LINES_PER_REQUEST
-    if not texts:
-        lines = (line.rstrip("\n") for line in sys.stdin)
-        if sys.stdin.isatty():
-            print("Type a line, get its translation; Ctrl-D ends.", file=sys.stderr)
-            size = 1
-    lines = iter(lines)
-    while batch := list(itertools.islice(lines, size)):
-        yield batch
-
-
-def _show(translated: "Translated | None", *, as_json: bool) -> None:
-    """Print one translation; an empty line for one that was not asked for, so that lines stay in step."""
-    if translated is None:
-        print(flush=True)
-    elif as_json:
-        print(translated.json, flush=True)
-    else:
-        print(translated.text, flush=True)
-        if translated.picture is not None:
-            columns = shutil.get_terminal_size().columns
-            colour = sys.stdout.isatty() and config.colour_wanted()
-            print("", translated.picture.draw(columns, colour=colour), "", sep="\n")
-            print(*translated.picture.alignments(), "", sep="\n", flush=True)
 
 
 def _models(given: argparse.Namespace) -> int:

@@ -1,8 +1,11 @@
 """What the commands show: tables, and attention as a picture. Korean is two columns wide, which all of it honours."""
 
+import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import TracebackType
+from typing import TextIO
 
 WORD_START = "\u2581"
 """SentencePiece's mark of a word's first piece."""
@@ -12,6 +15,8 @@ COLOURS = (17, 18, 24, 31, 38, 45)
 FAINT = 0.05
 """Weights below are left blank."""
 GAP = 2
+PROGRESS_SECONDS = 0.2
+"""Between two pictures of the progress."""
 MODEL_COLUMNS = ("MODEL", "VERSION", "LANGUAGES", "FAMILY", "PRECISION", "PROVIDER", "PARITY", "QUALITY")
 
 
@@ -56,6 +61,55 @@ class ModelRow:
         languages = " > ".join(self.languages)
         parity = f"{same}/{total}"
         return [self.name, self.version, languages, self.family, self.precision, self.provider, parity, quality or "-"]
+
+
+class Progress:
+    """One line on a terminal that tells how far a long work has come; silent where there is no terminal."""
+
+    def __init__(self, stream: TextIO, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take the number of lines to do, None where it is not known."""
+        self._stream = stream
+        self._total = total
+        self._clock = clock
+        self._enabled = stream.isatty()
+        self._started = self._told = clock()
+        self._drawn = False
+
+    def __enter__(self) -> "Progress":
+        """Begin."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Leave nothing behind."""
+        self.clear()
+
+    def clear(self) -> None:
+        """Make room for other output."""
+        if self._drawn:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+            self._drawn = False
+
+    def show(self, done: int) -> None:
+        """Tell that so many lines are done, a few times a second."""
+        now = self._clock()
+        if not self._enabled or now - self._told < PROGRESS_SECONDS:
+            return
+        self._told, self._drawn = now, True
+        rate = done / (now - self._started)
+        of = "" if self._total is None else f" of {self._total:,}"
+        line = f"{done:,}{of} lines, {rate:,.0f}/s"
+        if self._total:
+            line = f"{_bar(done / self._total)} {line}, {max(0, self._total - done) / rate:,.0f} s left"
+        self._stream.write(f"\r\x1b[K{line}")
+        self._stream.flush()
+
+
+def _bar(share: float) -> str:
+    filled = round(20 * min(1.0, share))
+    return "█" * filled + "░" * (20 - filled)
 
 
 def shown(piece: str) -> str:
@@ -105,6 +159,32 @@ class AttentionPicture:
                 lines.append((word, f"<- {name} ({share:.2f})"))
         margin = max((width(word) for word, _ in lines), default=0)
         return [" " * (margin - width(word)) + f"{word} {origin}" for word, origin in lines]
+
+
+def aligned_words(source: str, target: str, links: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> list[str]:
+    """Return a line for each target word that is linked: the source words that it came from.
+
+    Links are the characters of a target token and of the source token it belongs to.
+    """
+    origins: dict[tuple[int, int], list[str]] = {}
+    for (start, _), (origin, _) in links:
+        words = origins.setdefault(_word_at(target, start), [])
+        first, last = _word_at(source, origin)
+        if (word := source[first:last]) not in words:
+            words.append(word)
+    named = [(target[first:last], ", ".join(filter(None, words))) for (first, last), words in sorted(origins.items())]
+    margin = max((width(word) for word, _ in named), default=0)
+    return [" " * (margin - width(word)) + f"{word} <- {words}" for word, words in named if word and words]
+
+
+def _word_at(text: str, index: int) -> tuple[int, int]:
+    """Return the word that holds a character; a space is a word of nothing."""
+    first = last = index
+    while first > 0 and not text[first - 1].isspace() and not text[index : index + 1].isspace():
+        first -= 1
+    while last < len(text) and not text[last].isspace():
+        last += 1
+    return first, last
 
 
 def _panels(cells: Sequence[int], columns: int) -> list[tuple[int, int]]:

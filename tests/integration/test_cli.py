@@ -40,6 +40,88 @@ def test_translate_reads_lines(
     assert [line[::-1] for line in lines] == capsys.readouterr().out.splitlines()
 
 
+def test_lines_that_cannot_be_translated(
+    live: LiveServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Are named on standard error and stay empty; the others are translated, and the status is 1."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("abc\n\u200b\nde\n\n"))
+    assert 1 == run(live, "translate")
+    out, complaint = capsys.readouterr()
+    assert "cba\n\ned\n\n" == out
+    assert ["dragoman: line 2: text: holds nothing that can be translated; leave it out"] == complaint.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("stdin", "arguments", "says"),
+    [
+        (io.StringIO("abc\n" * 1000), ["--model", "other"], "[MODEL_NOT_FOUND]"),
+        (io.TextIOWrapper(io.BytesIO(b"abc\n\xff\xfe\n"), "utf-8"), [], "not valid UTF-8"),
+    ],
+)
+def test_what_no_line_can_help_ends_a_file(
+    live: LiveServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    stdin: io.TextIOBase,
+    arguments: list[str],
+    says: str,
+) -> None:  # fmt: skip
+    """One complaint instead of one for every line."""
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert 1 == run(live, "translate", *arguments)
+    complaint = capsys.readouterr().err
+    assert 1 == len(complaint.splitlines())
+    assert says in complaint
+
+
+class Terminal(io.StringIO):
+    """Standard error that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+def test_progress_is_shown_on_a_terminal_alone(
+    live: LiveServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On standard error, out of the way of the translations, and gone at the end."""
+    monkeypatch.setattr("service.terminal.PROGRESS_SECONDS", 0.0)
+    for screen in (Terminal(), io.StringIO()):
+        monkeypatch.setattr("sys.stderr", screen)
+        monkeypatch.setattr("sys.stdin", io.StringIO("abc\n" * 30))
+        assert 0 == run(live, "translate")
+        assert "cba\n" * 30 == capsys.readouterr().out
+        assert screen.isatty() == ("15 of 30 lines" in screen.getvalue())
+        assert screen.isatty() == screen.getvalue().endswith("\r\x1b[K")
+
+
+def test_a_stream_grows(live: LiveServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it prints in the end is the translation."""
+    assert 0 == run(live, "translate", "--stream", "abc. de", "", "fg")
+    assert ".cba ed\n\ngf\n" == capsys.readouterr().out
+
+
+def test_alignments_are_pairs_of_words(live: LiveServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each target word, and the source words that it came from."""
+    assert 0 == run(live, "translate", "--alignments", "ab cde")
+    assert ["edc ba", "", "edc <- cde", " ba <- ab", ""] == capsys.readouterr().out.splitlines()
+
+
+def test_several_hypotheses_have_scores(live: LiveServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """The better one first."""
+    assert 0 == run(live, "translate", "--sample", "--num-hypotheses", "2", "--seed", "7", "ab")
+    first, second = capsys.readouterr().out.splitlines()
+    assert ["-1.5000", "ba"] == first.split() == second.split()
+
+
+def test_a_prefix_and_whole_texts(live: LiveServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Begin as they must, and are not split."""
+    assert 0 == run(live, "translate", "--prefix", "x", "ab")
+    assert 0 == run(live, "translate", "--whole", "ab. c")
+    assert "xa\nc .ba\n" == capsys.readouterr().out
+
+
 def test_attention_is_a_picture(live: LiveServer, capsys: pytest.CaptureFixture[str]) -> None:
     """Rows are target tokens, columns source tokens; each token of this model comes from one source token."""
     assert 0 == run(live, "translate", "--attention", "ab")
@@ -87,7 +169,7 @@ def test_models_of_a_repository(tmp_path: Path, capsys: pytest.CaptureFixture[st
     [
         (["--model", "other", "abc"], "this server holds toy@1 [MODEL_NOT_FOUND, request "),
         (["--target", "xx", "abc"], "use en [INVALID_REQUEST, request "),
-        (["--beam-size", "0", "abc"], "options.beam_size: is 0, but"),
+        (["--beam-size", "0", "abc"], "options.beam_size: must be from 1"),
         (["\udcff"], "not valid UTF-8"),
     ],
 )

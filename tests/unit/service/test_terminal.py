@@ -1,6 +1,6 @@
 """What the commands show, compared as a reader sees it."""
 
-from service.terminal import AttentionPicture, pad, shown, table, width
+from service.terminal import AttentionPicture, aligned_words, pad, shown, table, width
 
 SOURCE = ["▁카페", "에서", "▁만나", "</s>"]
 TARGET = ["▁Meet", "▁at", "▁the", "▁caf", "e"]
@@ -67,3 +67,17 @@ def test_nothing_to_draw() -> None:
     empty = AttentionPicture(SOURCE, [], [])
     assert [] == empty.alignments()
     assert "카페" in empty.draw(80, colour=False)
+
+
+def test_words_that_belong_together() -> None:
+    """Links of subwords become lines of words, in the order of the translation; spaces are nobody's."""
+    source, target = "나는 카페에 갔다", "I went to the cafe"
+    links = [
+        ((0, 1), (0, 2)),
+        ((1, 2), (2, 3)),
+        ((2, 6), (7, 9)),
+        ((14, 16), (3, 4)),
+        ((16, 18), (4, 5)),
+        ((7, 9), (5, 6)),
+    ]
+    assert ["   I <- 나는", "went <- 갔다", "  to <- 카페에", "cafe <- 카페에"] == aligned_words(source, target, links)
