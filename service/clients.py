@@ -32,20 +32,22 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Bucket:
-    """A token bucket that holds one second's worth. It may be overdrawn once, so that no size is refused for ever."""
+    """A token bucket that holds one second's worth. What is larger needs it full, and overdraws it."""
 
-    __slots__ = ("_level", "_since", "rate")
+    __slots__ = ("_capacity", "_level", "_since", "rate")
 
     def __init__(self, rate: float, now: float) -> None:
         self.rate = rate
-        self._level = max(1.0, rate)
+        self._capacity = max(1.0, rate)
+        self._level = self._capacity
         self._since = now
 
-    def wait(self, now: float) -> float:
-        """Return after how many seconds something may be taken; 0: now."""
-        self._level = min(max(1.0, self.rate), self._level + (now - self._since) * self.rate)
+    def wait(self, amount: float, now: float) -> float:
+        """Return after how many seconds so much may be taken; 0: now."""
+        self._level = min(self._capacity, self._level + (now - self._since) * self.rate)
         self._since = now
-        return 0.0 if self._level > 0 else (1e-3 - self._level) / self.rate
+        missing = min(amount, self._capacity) - self._level
+        return max(0.0, missing / self.rate)
 
     def take(self, amount: float) -> None:
         """Take so much, whatever is there."""
@@ -73,8 +75,8 @@ class Client:
         limit = self.entry.in_flight
         if limit is not None and self.in_flight >= limit:
             raise QuotaExceededError(f"{self.name} has {limit} calls in flight; wait for one to end", retry_after=0.1)
-        for bucket, what in ((self._requests, "requests"), (self._characters, "characters")):
-            if bucket is not None and (wait := bucket.wait(now)):
+        for bucket, amount, what in ((self._requests, 1, "requests"), (self._characters, characters, "characters")):
+            if bucket is not None and (wait := bucket.wait(amount, now)):
                 raise _exceeded(self.name, bucket, what, wait)
         if self._requests is not None:
             self._requests.take(1)
@@ -85,7 +87,7 @@ class Client:
     def charge(self, characters: int, now: float) -> None:
         """Count characters that came later in a stream, or raise QuotaExceededError."""
         if self._characters is not None:
-            if wait := self._characters.wait(now):
+            if wait := self._characters.wait(characters, now):
                 raise _exceeded(self.name, self._characters, "characters", wait)
             self._characters.take(characters)
 
@@ -122,8 +124,11 @@ class Clients:
             client.update(entry, now)
 
     def by_token(self, token: str) -> Client:
-        """Return who shows this token; raises UnauthenticatedError. Every digest is compared, in constant time."""
-        digest = token_digest(token)
+        """Return who shows this token; raises UnauthenticatedError."""
+        return self.by_digest(token_digest(token))
+
+    def by_digest(self, digest: str) -> Client:
+        """Return whose token has this digest; raises UnauthenticatedError. All are compared, in constant time."""
         found = None
         for client in self._clients.values():
             for known in client.entry.token_sha256:
