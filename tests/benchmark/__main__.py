@@ -12,7 +12,9 @@ from types import FrameType
 from service.errors import StartupError
 from tests.benchmark import (
     arrivals,
+    cancel_storm,
     decoding,
+    fairness,
     host_work,
     invariance,
     latency,
@@ -37,6 +39,8 @@ PARTS: dict[str, Callable[[Plan], Section]] = {
     "search": search.measure,
     "decoding": decoding.measure,
     "arrivals": arrivals.measure,
+    "fairness": fairness.measure,
+    "cancel-storm": cancel_storm.measure,
 }
 
 
