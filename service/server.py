@@ -45,6 +45,8 @@ LAST_ANSWERS_SECONDS = 0.5
 """Time for answers that are complete to leave, and for health watchers to see NOT_SERVING."""
 STALLED = 70
 """Exit status where an engine stands still: EX_SOFTWARE of sysexits.h."""
+LIVE = "live"
+"""The service whose health is that of the process: an orchestrator asks for it to know whether to start another."""
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 
 
@@ -106,7 +108,7 @@ class Server:
         self._metrics = Metrics.create()
         self._health = health.aio.HealthServicer()
         self._watchdog = Watchdog(settings.stall_seconds)
-        self._serving = self._failed = False
+        self._ready, self._alive, self._stalled = False, True, False
         self._access: Access | None = None
         self._served: list[Served] = []
         self._grpc: grpc.aio.Server | None = None
@@ -132,9 +134,9 @@ class Server:
         for served in self._served:
             served.engine.start()
         await self._grpc.start()
-        self._serving = True
+        self._ready = True
         await self._set_health()
-        self._spawn(self._watchdog.watch(self._stalled))
+        self._spawn(self._watchdog.watch(self._report_stalled))
         self._spawn(vitals.watch_loop(self._metrics.loop_lag.add))
         self._metrics.set_limits(settings.max_rows, settings.max_waiting)
         return Ready(
@@ -152,7 +154,8 @@ class Server:
         """
         settings = self._settings
         logger.info("draining", extra={logs.FIELDS: {"texts": self.admission.admitted}})
-        await self._health.enter_graceful_shutdown()
+        self._ready = False
+        await self._set_health()
         await asyncio.sleep(settings.grace_seconds)
         self.admission.close("this server is shutting down; send the request to another one")
         try:
@@ -236,14 +239,16 @@ class Server:
         if settings.mode == "development":
             reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
 
-    async def _set_health(self, *, stalled: bool = False) -> None:
-        status = SERVING if self._serving and not (stalled or self._failed) else NOT_SERVING
-        for service in (SERVICE, health.OVERALL_HEALTH):
-            await self._health.set(service, status)
+    async def _set_health(self) -> None:
+        """Ready: send requests here. Alive: no need to start this process anew; so it is while it loads and drains."""
+        ready, alive = self._ready and self._alive and not self._stalled, self._alive and not self._stalled
+        for service, holds in ((SERVICE, ready), (health.OVERALL_HEALTH, ready), (LIVE, alive)):
+            await self._health.set(service, SERVING if holds else NOT_SERVING)
 
-    async def _stalled(self, models: list[str]) -> None:
+    async def _report_stalled(self, models: list[str]) -> None:
         """Let health say that engines stand still, or that they get on again."""
-        await self._set_health(stalled=bool(models))
+        self._stalled = bool(models)
+        await self._set_health()
         if not models:
             logger.warning("the engines get on again")
             return
@@ -254,7 +259,7 @@ class Server:
     def _engine_failed(self, model: str, streams: Streams, error: BaseException) -> None:
         """Never a dead thread behind a live port: health says so, and nobody waits for it any more."""
         logger.critical("an engine ended; restart this server", extra={logs.FIELDS: {"model": model, "cause": error}})
-        self._failed = True
+        self._alive = False
         self.admission.close(f"the engine of {model} failed; send the request to another server")
         streams.fail(EngineFailedError("the engine failed while it decoded this; the log says why"))
         self._spawn(self._set_health())

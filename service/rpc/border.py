@@ -27,6 +27,9 @@ SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 OTHER_SPELLING = {"OK": "OK", "CANCELLED": "Canceled"}
 """Codes that go-grpc-prometheus, whose names dashboards expect, does not spell as all others."""
 
+GRAIN_SECONDS = 0.01
+"""A client whose deadline passes ends the call itself; the news may come a little before our own clock says so."""
+
 Asked = TypeVar("Asked", bound=Message)
 Answer = TypeVar("Answer", bound=Message)
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -174,7 +177,7 @@ class Border:
 
     def interruption(self, call: Call) -> str:
         """Return the code of a call that was ended from outside."""
-        late = call.deadline is not None and self._clock() >= call.deadline
+        late = call.deadline is not None and self._clock() >= call.deadline - GRAIN_SECONDS
         return "DEADLINE_EXCEEDED" if late else "CANCELLED"
 
     def finish(self, counters: MethodMetrics, line: RequestLine, code: str, started: float) -> None:

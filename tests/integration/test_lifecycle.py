@@ -10,6 +10,7 @@ import pytest
 
 from dragoman.v1 import translation_pb2 as pb
 from service.rpc.status import read_details
+from service.server import LIVE
 from tests.serving import Gate, LiveServer, loaded, reversing, wait_until
 
 SERVICE = "dragoman.v1.TranslationService"
@@ -134,7 +135,7 @@ def test_a_dead_engine_shows_in_health() -> None:
             error.code(), read_details(error.trailing_metadata()).reason
         )  # fmt: skip
         wait_until(lambda: live.health() == "NOT_SERVING", "health says so")
-        assert "NOT_SERVING" == live.health(SERVICE)
+        assert ("NOT_SERVING", "NOT_SERVING") == (live.health(SERVICE), live.health(LIVE))
         refused = failure(ask(live, "abc"))
         assert (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE") == (
             refused.code(), read_details(refused.trailing_metadata()).reason
@@ -145,9 +146,10 @@ def test_a_dead_engine_shows_in_health() -> None:
 def test_draining_serves_on_while_balancers_take_notice() -> None:
     """Health turns first; who did not hear of it yet is still served."""
     with LiveServer([loaded(reversing())], grace_seconds=1000.0) as live:
-        assert ("SERVING", "SERVING") == (live.health(), live.health(SERVICE))
+        assert ("SERVING", "SERVING", "SERVING") == (live.health(), live.health(SERVICE), live.health(LIVE))
         draining: Future[None] = asyncio.run_coroutine_threadsafe(live.server.drain(), live.loop)
         wait_until(lambda: live.health() == "NOT_SERVING", "health says so")
+        assert "SERVING" == live.health(LIVE)
         assert ["cba"] == live.translate("abc")
         draining.cancel()
 
