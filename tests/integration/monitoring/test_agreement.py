@@ -1,0 +1,102 @@
+"""Three clocks on the same load: the client's own, the report of the load generator, and Prometheus's histograms."""
+
+import asyncio
+import bisect
+import math
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.config import EMBEDDED
+from service.load.command import SENTENCES
+from service.load.messages import Batch, Job, Start
+from service.load.plan import Phase
+from service.load.record import Record
+from service.load.report import PhaseReport
+from service.load.worker import Client
+from service.metrics import SECONDS
+from service.rpc.loading import Answer, Caller
+from tests.integration.monitoring.process import served
+from tests.integration.monitoring.prometheus import Prometheus, missing
+from tests.serving import wait_until
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(missing("prometheus")), reason=missing("prometheus")),
+    pytest.mark.skipif(not any(EMBEDDED.glob("*/*/bundle.json")), reason="no embedded bundle"),
+]
+
+PHASE = Phase("20/s", seconds=15.0, first_rate=20.0, last_rate=20.0)
+HANDLING = 'grpc_server_handling_seconds{}{{grpc_method="Translate"}}'
+SENTENCE_END = re.compile(r"[.?!]")
+LONG = 22
+"""Characters of a sentence that a reader would not call a phrase."""
+PARTS = ("queue_time", "encode", "decode")
+
+
+async def drive(server: str) -> tuple[list[float], PhaseReport]:
+    """Drive the phase from this process; return the seconds of each call by the caller's own clock, and the report.
+
+    Only single sentences: what the server splits counts for each part in the engine, and once as a call.
+    """
+    texts = [
+        line
+        for line in (SENTENCES / "ko.txt").read_text().splitlines()
+        if len(line) >= LONG and len(SENTENCE_END.findall(line)) == 1
+    ]
+    record = Record(PHASE, 1)
+    seconds: list[float] = []
+    async with Caller(server, "", 30.0, 1) as caller:
+        await caller.ready()
+
+        async def timed(texts: Sequence[str]) -> Answer:
+            begun = time.monotonic()
+            answer = await caller.unary(texts)
+            seconds.append(time.monotonic() - begun)
+            return answer
+
+        def take(batch: Batch) -> None:
+            record.add(0, batch)
+
+        await Client(Job(server, texts), timed, take).run(Start(PHASE, time.monotonic() + 0.1))
+    return seconds, record.report(None)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[float], PhaseReport, Prometheus]]:
+    """Load a fresh server with the embedded model at a fixed rate, watched by Prometheus, which has seen all of it."""
+    folder: Path = tmp_path_factory.mktemp("prometheus")
+    with served() as (address, metrics_url), Prometheus(folder, metrics_url) as prometheus:
+        seconds, report = asyncio.run(drive(address))
+        seen = HANDLING.format("_count")
+        wait_until(lambda: prometheus.query(seen) == [float(len(seconds))], "Prometheus has seen every call")
+        yield seconds, report, prometheus
+
+
+@pytest.mark.parametrize("percentile", [50.0, 90.0, 99.0])
+def test_all_clocks_agree(measured: tuple[list[float], PhaseReport, Prometheus], percentile: float) -> None:
+    """Client, report and histogram_quantile lie in the same bucket, or in neighbouring ones."""
+    seconds, report, prometheus = measured
+    assert report.latency is not None
+    expression = f"histogram_quantile({percentile / 100}, sum by (le) ({HANDLING.format('_bucket')}))"
+    figures = [float(np.percentile(seconds, percentile)), report.latency.at(percentile), *prometheus.query(expression)]
+    assert 3 == len(figures)
+    buckets = [bisect.bisect_left(SECONDS, figure) for figure in figures]
+    assert 1 >= max(buckets) - min(buckets), f"p{percentile:g}: {figures}"
+
+
+def test_the_parts_explain_the_whole(measured: tuple[list[float], PhaseReport, Prometheus]) -> None:
+    """Queue, encode and decode add up to nearly all of the handling time, and never to more.
+
+    What a crowded machine adds is the lateness of the event loop, which is exported too and counted here once a call.
+    """
+    _, _, prometheus = measured
+    parts = math.fsum(prometheus.query(f"sum(dragoman_{part}_seconds_sum)")[0] for part in PARTS)
+    handling, calls = (prometheus.query(HANDLING.format(name))[0] for name in ("_sum", "_count"))
+    lag = prometheus.query("dragoman_event_loop_lag_seconds_sum / dragoman_event_loop_lag_seconds_count")[0]
+    assert parts <= handling
+    assert 0.95 <= (parts + calls * lag) / handling, f"{parts} and {calls} x {lag} of {handling}"
