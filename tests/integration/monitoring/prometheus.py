@@ -64,6 +64,12 @@ class Prometheus:
         ]  # fmt: skip
         return [value for value in values if not math.isnan(value)]
 
+    def range(self, expression: str, begin: float, end: float) -> list[dict[str, Any]]:
+        """Return the series of an expression, a value a second."""
+        times = {"start": str(begin), "end": str(end), "step": "1"}
+        series: list[dict[str, Any]] = self._get("query_range", query=expression, **times)["data"]["result"]
+        return series
+
     def names(self) -> set[str]:
         """Return the names of all that it has seen."""
         return set(self._get("label/__name__/values")["data"])
