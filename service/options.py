@@ -5,11 +5,14 @@ import math
 from dataclasses import dataclass
 
 from service.bundle import Decoding
+from service.catalog import Served
 from service.errors import InvalidRequestError
 from service.request import DecodingParams, LengthPenalty, LengthPenaltyKind, Sampling
 from service.tokenizer import Tokenizer
 
 MAX_RATIO = 1000.0
+MAX_RECIPES = 64
+"""Recipes that are kept: seeds, for one, make endlessly many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class Recipe:
     def __init__(self, options: Options, decoding: Decoding, widest: DecodingParams) -> None:
         self._options = options
         self._decoding = decoding
+        self._made: dict[int, DecodingParams] = {}
+        """By the number of source tokens, where nothing else is special to a segment."""
         self.widest = widest
         """The parameters of the longest segment that the model takes."""
 
@@ -76,6 +81,14 @@ class Recipe:
 
     def params(self, source_tokens: int, prefix_ids: tuple[int, ...], draw: int) -> DecodingParams:
         """Return the parameters of a segment, the `draw`-th of its job; raises InvalidRequestError."""
+        if prefix_ids or self.widest.sampling is not None:
+            return self._make(source_tokens, prefix_ids, draw)
+        made = self._made.get(source_tokens)
+        if made is None:
+            made = self._made[source_tokens] = self._make(source_tokens, (), 0)
+        return made
+
+    def _make(self, source_tokens: int, prefix_ids: tuple[int, ...], draw: int) -> DecodingParams:
         longest = self._longest(source_tokens)
         sampling = self.widest.sampling
         return dataclasses.replace(
@@ -97,6 +110,23 @@ class Recipe:
         """Return the larger of the limit and the ratio."""
         ratio = self._options.min_target_ratio
         return max(self._options.min_target_tokens or 0, 0 if ratio is None else math.ceil(ratio * source_tokens))
+
+
+class Recipes:
+    """The recipes of late: most jobs ask for what an earlier one asked for."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Served, Options], Recipe] = {}
+
+    def recipe(self, served: Served, options: Options) -> Recipe:
+        """Return the recipe of these options for a model; raises InvalidRequestError."""
+        found = self._known.get((served, options))
+        if found is None:
+            found = Recipe.check(options, served.manifest.decoding, served.tokenizer)
+            if len(self._known) >= MAX_RECIPES:
+                self._known.clear()
+            self._known[served, options] = found
+        return found
 
 
 def _suppressed(piece: str, tokenizer: Tokenizer) -> int:

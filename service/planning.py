@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from service import segments
 from service.catalog import Served
 from service.errors import InvalidRequestError
-from service.options import Options, Recipe
+from service.options import Options, Recipe, Recipes
 from service.request import Priority, Request
 from service.segments import Segment, UnsplittableError
 
@@ -67,7 +67,7 @@ class Plan:
         ]
 
 
-def check(served: Served, job: Job, limits: JobLimits) -> Recipe:
+def check(served: Served, job: Job, limits: JobLimits, recipes: Recipes) -> Recipe:
     """Check what needs no work; raises InvalidRequestError."""
     if not job.texts:
         raise InvalidRequestError("texts", "is empty; send at least one text")
@@ -84,7 +84,7 @@ def check(served: Served, job: Job, limits: JobLimits) -> Recipe:
         if 4 * len(text) > limit and (size := len(text.encode())) > limit:
             message = f"has {size} bytes, at most {limit} are accepted; send it in parts"
             raise InvalidRequestError(job.at("text", index), message)
-    recipe = Recipe.check(job.options, served.manifest.decoding, served.tokenizer)
+    recipe = recipes.recipe(served, job.options)
     if recipe.widest.rows > limits.max_rows:
         message = f"takes {recipe.widest.rows} rows, this server has {limits.max_rows}; ask for fewer"
         sampled = job.options.sampling is not None

@@ -1,6 +1,7 @@
 """Long text: the segments that are decoded each on its own, such that every character is in one or between two."""
 
 import asyncio
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -12,8 +13,12 @@ from service.tokenizer import Source, Tokenizer
 
 LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 """What str.splitlines takes for a line."""
+SURELY_ONE = re.compile(r"[\w ,'\"()\[\]{}<>/%&+*=@#$^`~|·-]*[.!?。！？…]*['\")\]]*\s*")
+"""A text in which nothing ends a sentence in any language but its own end: most texts. The segmenter's rules for 300
+languages do not stay in the processor's caches while models run, so asking it costs more than all else here."""
 CLAUSE = re.compile(r"(?<=[,;:)\]])\s+|(?<=[、，；：。」』…—])\s*")
 SPACE = re.compile(r"\s+")
+WORD = re.compile(r"\w")
 UNSPACED = {"bo", "ja", "km", "lo", "my", "th", "yue", "zh"}
 """Languages written without spaces between sentences."""
 TURN = 8
@@ -47,16 +52,22 @@ async def segment(tokenizer: Tokenizer, text: str, spans: Sequence[Span], limit:
 
 def sentences(text: str, language: str) -> list[Span]:
     """Return the sentences of a text, line by line, without the white space around them."""
-    spans = []
+    if SURELY_ONE.fullmatch(text):
+        whole = _stripped(text, (0, len(text)))
+        return [whole] if whole else []
+    return segmented(text, language)
+
+
+def segmented(text: str, language: str) -> list[Span]:
+    """Return what the segmenter takes for sentences; what has no letter or digit belongs to the one before it."""
+    spans: list[Span] = []
     for line in LINE.finditer(text):
         start, written = line.start(), line.group()
-        cuts = [found["start_index"] for found in sentencex.get_sentence_boundaries(language.lower(), written)]
-        cuts[:1] = [0]  # whatever a segmenter says, nothing is left out
-        spans += [
-            span
-            for first, last in zip(cuts, [*cuts[1:], len(written)], strict=True)
-            if (span := _stripped(text, (start + first, start + last)))
-        ]
+        found = sentencex.get_sentence_boundaries(language.lower(), written)
+        cuts = [cut["start_index"] for cut in found[1:] if WORD.search(cut["text"])]
+        bounds = [0, *cuts, len(written)]
+        parts = [_stripped(text, (start + first, start + last)) for first, last in itertools.pairwise(bounds)]
+        spans += [part for part in parts if part]
     return spans
 
 

@@ -24,6 +24,7 @@ from service.catalog import Served
 from service.detokenizer import Detokenizer
 from service.errors import DeadlineUnreachableError
 from service.joining import Translation, joined, translation
+from service.options import Recipes
 from service.planning import Job, JobLimits, Plan, check, plan
 from service.request import Output, Permit, Timing
 from service.stream import Stream
@@ -47,6 +48,7 @@ class Translator:
         self._limits = limits
         self._clock = clock
         self._serial = itertools.count()
+        self._recipes = Recipes()
 
     def unique(self, request_id: str) -> str:
         """Return a request id that no other call has, even where clients repeat theirs."""
@@ -54,7 +56,7 @@ class Translator:
 
     async def translate(self, served: Served, job: Job) -> Result:
         """Translate all texts of a job, or refuse it at once; raises ServiceError."""
-        recipe = check(served, job, self._limits)
+        recipe = check(served, job, self._limits, self._recipes)
         with self._admission.admit(len(job.texts)) as permit:
             planned = await plan(served, job, recipe)
             if len(planned.requests) > len(job.texts):
@@ -63,13 +65,13 @@ class Translator:
 
     async def translate_in_turn(self, served: Served, job: Job) -> Result:
         """Translate all texts of a job as soon as there is room for it; raises ServiceError."""
-        planned = await plan(served, job, check(served, job, self._limits))
+        planned = await plan(served, job, check(served, job, self._limits, self._recipes))
         with await self._admission.wait(len(planned.requests)) as permit:
             return await self._decode(planned, permit)
 
     async def stream(self, served: Served, job: Job) -> AsyncGenerator[tuple[str, Result | None], None]:
         """Translate the one text of a job; yield what is certain as it grows, and with the last part the result."""
-        recipe = check(served, job, self._limits)
+        recipe = check(served, job, self._limits, self._recipes)
         with self._admission.admit(1) as permit:
             planned = await plan(served, job, recipe, incremental=True)
             if len(planned.requests) > 1:

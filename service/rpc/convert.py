@@ -1,7 +1,7 @@
 """Messages of dragoman.v1 from and to the domain."""
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dragoman.v1 import translation_pb2 as pb
 from service.alignment import Link
@@ -12,7 +12,7 @@ from service.options import Options
 from service.planning import Job
 from service.request import MAX_CANDIDATES, FinishReason, Float32, LengthPenaltyKind, Priority, Sampling, Timing
 from service.rpc.border import Call
-from service.rpc.status import duration, status_code
+from service.rpc.status import status_code
 from service.subwords import Span
 from service.translator import Result
 
@@ -40,6 +40,7 @@ OPTIONAL = (
 )  # fmt: skip
 """Options that mean the same on both sides."""
 DEFAULTS = Options()
+Fields = dict[str, Any]
 
 Number = TypeVar("Number", bound=int)
 Meaning = TypeVar("Meaning")
@@ -177,52 +178,64 @@ def _meaning(meanings: Mapping[Number, Meaning], field: str, number: Number) -> 
     return meanings[number]
 
 
-def _translation(found: Translation) -> pb.Translation:
-    return pb.Translation(
-        hypotheses=[_hypothesis(candidate) for candidate in found.candidates],
-        source_tokens=found.source_tokens,
-        segments=[pb.Segment(source=_span(source), target=_span(target)) for source, target in found.segments],
-    )
+# What follows gives dicts: protobuf fills a message from nested ones in less than half the time that messages take.
 
 
-def _hypothesis(candidate: Candidate) -> pb.Hypothesis:
+def _translation(found: Translation) -> Fields:
+    return {
+        "hypotheses": [_hypothesis(candidate) for candidate in found.candidates],
+        "source_tokens": found.source_tokens,
+        "segments": [{"source": _span(source), "target": _span(target)} for source, target in found.segments],
+    }
+
+
+def _hypothesis(candidate: Candidate) -> Fields:
     found = candidate.hypothesis
-    return pb.Hypothesis(
-        text=candidate.text,
-        score=found.score,
-        finish_reason=FINISH_REASONS[found.finish_reason],
-        tokens=candidate.tokens,
-        token_log_probs=found.log_probs,
-        attention=None if candidate.attention is None else _attention(candidate.attention),
-        alignments=[_alignment(link) for link in candidate.links],
-    )
+    fields: Fields = {
+        "text": candidate.text,
+        "score": found.score,
+        "finish_reason": FINISH_REASONS[found.finish_reason],
+        "tokens": candidate.tokens,
+        "token_log_probs": found.log_probs,
+    }
+    if candidate.attention is not None:
+        fields["attention"] = _attention(candidate.attention)
+    if candidate.links:
+        fields["alignments"] = [_alignment(link) for link in candidate.links]
+    return fields
 
 
-def _alignment(link: Link) -> pb.Alignment:
-    return pb.Alignment(
-        target_token=link.target_token,
-        source_token=link.source_token,
-        target=_span(link.target),
-        source=_span(link.source),
-    )
+def _alignment(link: Link) -> Fields:
+    return {
+        "target_token": link.target_token,
+        "source_token": link.source_token,
+        "target": _span(link.target),
+        "source": _span(link.source),
+    }
 
 
-def _span(span: Span) -> pb.Span:
-    return pb.Span(start=span[0], end=span[1])
+def _span(span: Span) -> Fields:
+    return {"start": span[0], "end": span[1]}
 
 
-def _attention(weights: Float32) -> pb.Attention:
+def _attention(weights: Float32) -> Fields:
     """Write weights `[target, source]`."""
     rows, columns = weights.shape
-    return pb.Attention(rows=rows, columns=columns, weights=weights.ravel().tolist())
+    return {"rows": rows, "columns": columns, "weights": weights.ravel().tolist()}
 
 
-def _timing(timing: Timing) -> pb.Timing:
-    return pb.Timing(
-        queue=duration(timing.queue),
-        encode=duration(timing.encode),
-        decode=duration(timing.decode),
-        steps=timing.steps,
-        first_token=duration(timing.first_token),
-        shared_rows=timing.shared_rows,
-    )
+def _timing(timing: Timing) -> Fields:
+    return {
+        "queue": _duration(timing.queue),
+        "encode": _duration(timing.encode),
+        "decode": _duration(timing.decode),
+        "steps": timing.steps,
+        "first_token": _duration(timing.first_token),
+        "shared_rows": timing.shared_rows,
+    }
+
+
+def _duration(seconds: float) -> Fields:
+    """Write a time; what is negative by the clock's grain is none."""
+    whole, nanos = divmod(int(max(0.0, seconds) * 1e9), 1_000_000_000)
+    return {"seconds": whole, "nanos": nanos}

@@ -113,3 +113,26 @@ def test_others_have_their_turn() -> None:
         return turns
 
     assert asyncio.run(scenario()) >= 100 // segments.TURN
+
+
+@given(
+    text=st.text(alphabet=st.sampled_from("aB3가나é漢 ,'\"()-.!?。！…\n"), min_size=1, max_size=40),
+    language=st.sampled_from(["ko", "en", "ja", "de", "hy", "el", "my", "ar", "hi", "xx"]),
+)
+def test_what_is_surely_one_sentence_is_one(text: str, language: str) -> None:
+    """The segmenter, which is not asked then, would say the same."""
+    if segments.SURELY_ONE.fullmatch(text):
+        assert segments.segmented(text, language) == segments.sentences(text, language)
+
+
+def test_a_stray_mark_belongs_to_the_sentence_before_it() -> None:
+    """It would make no sense alone."""
+    assert [(0, 9)] == segments.sentences("Go; now!)", "en")
+
+
+def test_most_sentences_are_surely_one() -> None:
+    """And a text of two is not."""
+    for text in (*KOREAN[:3], "안녕하세요.", "He said (quietly) 'no'?", "Wait...", "정말!?"):
+        assert segments.SURELY_ONE.fullmatch(text)
+    for text in ("안녕. 가자", "Yes! No", "a\nb", "你好。再见"):
+        assert not segments.SURELY_ONE.fullmatch(text)
