@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= 2.13.0
+TARGET ?= cpu
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -13,10 +14,10 @@ STUBS := translation_pb2.py translation_pb2.pyi translation_pb2_grpc.py translat
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check bench coverage fmt proto lock clean format-check lint types imports api stubs
+.PHONY: help serve test check bench coverage image image-test fmt proto lock clean format-check lint types imports api stubs
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: $(BASE) ## Set up what is missing and serve the embedded model on 127.0.0.1:50051
 	@$(BIN)/dragoman serve $(ARGS)
@@ -32,6 +33,14 @@ bench: $(DEV) ## Run the benchmarks
 
 coverage: $(DEV) ## Run the suite and show which lines and branches of service it missed
 	@$(BIN)/python -m pytest --cov $(ARGS)
+
+image: ## Build the container image dragoman:cpu, or dragoman:cuda with TARGET=cuda, and print its sizes
+	@buildah build --format docker --layers --target $(TARGET) --tag localhost/dragoman:$(TARGET) \
+		--build-arg REVISION=$$(git rev-parse --short HEAD) $(ARGS) .
+	@deploy/image/sizes localhost/dragoman:$(TARGET)
+
+image-test: $(DEV) ## Start the image dragoman:cpu, translate with it and stop it; needs root
+	@DRAGOMAN_IMAGE=localhost/dragoman:cpu $(BIN)/python -m pytest tests/image $(ARGS)
 
 fmt: $(DEV) ## Format, and fix what can be fixed
 	@$(BIN)/ruff check --fix-only --quiet .
