@@ -4,9 +4,10 @@ import argparse
 import itertools
 from pathlib import Path
 
-from export import bundle_writer, checkpoint
+from export import bundle_writer, originals
 from export.bundle_writer import Order
 from export.graphs import DEFAULT_OPSET
+from export.original import Facts, Languages
 from export.quantize import OPSETS
 from export.training.corpus import read_tsv
 from export.verify import verify
@@ -19,12 +20,14 @@ PARITY_SENTENCES = 500
 
 def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `bundle`."""
-    parser.add_argument("checkpoint", type=Path, help="folder with the weights, config.json, source.spm, target.spm")
+    parser.add_argument("checkpoint", type=Path, help="folder with weights, config.json and tokenizer files, "
+                        "of this project or of Hugging Face's library")  # fmt: skip
     parser.add_argument("repository", type=Path, help="model repository; the bundle becomes <name>/<version> in it")
     parser.add_argument("--name", required=True, help="name of the model, such as ko-en")
     parser.add_argument("--version", default="1", help="version of the model (default: %(default)s)")
     parser.add_argument("--source-language", required=True, metavar="CODE", help="BCP-47 code, such as ko")
     parser.add_argument("--target-language", required=True, metavar="CODE", help="BCP-47 code, such as en")
+    _add_language_arguments(parser)
     parser.add_argument("--license", required=True, metavar="SPDX", help="licence of the weights")
     parser.add_argument("--data", default="", metavar="LINE", help="what it was trained on, in one line")
     parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32")
@@ -42,14 +45,16 @@ def run_bundle(arguments: argparse.Namespace) -> int:
     folder = bundle_writer.target_folder(arguments.repository, arguments.name, arguments.version)
     if folder.exists() and not arguments.force:
         raise ValueError(f"{folder} exists; choose another --version, or --force to replace it")
+    tests = tuple((path.name, list(read_tsv(path))) for path in arguments.test_set)
+    pairs = _read_pairs(arguments.corpus_file, arguments.count)
+    languages = _languages(arguments, arguments.source_language, arguments.target_language)
+    original = originals.load(arguments.checkpoint, languages, pairs)
     card = ModelCard(
-        name=arguments.name, family=checkpoint.FAMILY, source_language=arguments.source_language,
+        name=arguments.name, family=original.facts.family, source_language=arguments.source_language,
         target_language=arguments.target_language, license=arguments.license, precision=arguments.precision,
         data=arguments.data,
     )  # fmt: skip
-    tests = tuple((path.name, list(read_tsv(path))) for path in arguments.test_set)
-    pairs = _read_pairs(arguments.corpus_file, arguments.count)
-    made = bundle_writer.make(arguments.checkpoint, Order(card, arguments.version, arguments.opset, pairs, tests))
+    made = bundle_writer.make(original, Order(card, arguments.version, arguments.opset, pairs, tests))
     folder = bundle_writer.write(made, arguments.repository, replace=arguments.force)
     _print_parity(made.manifest.parity)
     for quality in made.manifest.quality:
@@ -65,27 +70,40 @@ def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="the checkpoint that it was made from")
     parser.add_argument("--sentences", type=Path, required=True, metavar="TSV", help="source<TAB>reference lines")
     parser.add_argument("--count", type=int, default=PARITY_SENTENCES, help="how many of them (default: %(default)s)")
+    _add_language_arguments(parser)
+
+
+def _add_language_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--source-token", metavar="TOKEN", help="what a model of many languages calls the source "
+                        "language, such as kor_Hang (default: found by its code)")  # fmt: skip
+    parser.add_argument("--target-token", metavar="TOKEN", help="the same of the target language")
+    parser.add_argument("--task", default="", metavar="TEXT", help="text in front of every source, such as "
+                        "'translate English to German:' for T5")  # fmt: skip
+
+
+def _languages(arguments: argparse.Namespace, source: str, target: str) -> Languages:
+    return Languages(arguments.source_token or source, arguments.target_token or target, arguments.task)
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
     """Prove a bundle that was written before, and print what was measured."""
     loaded = bundle.load(arguments.bundle)
-    model = checkpoint.load(arguments.checkpoint)
-    vocabularies = checkpoint.load_vocabularies(arguments.checkpoint)
-    check_origin(loaded.manifest, arguments.checkpoint)
     pairs = _read_pairs(arguments.sentences, arguments.count)
-    _print_parity(verify(OnnxModel.load(loaded, "cpu"), model, vocabularies, pairs))
+    card = loaded.manifest.model
+    languages = _languages(arguments, card.source_language, card.target_language)
+    original = originals.load(arguments.checkpoint, languages, pairs, loaded.manifest.attention_layer)
+    check_origin(loaded.manifest, original.facts)
+    _print_parity(verify(OnnxModel.load(loaded, "cpu"), original, pairs))
     return 0
 
 
-def check_origin(manifest: Manifest, folder: Path) -> None:
+def check_origin(manifest: Manifest, facts: Facts) -> None:
     """Raise ValueError where the bundle was made from other weights or other vocabularies."""
-    hashes = {checkpoint.weights_file(folder): manifest.provenance.checkpoint_sha256}
-    for name in (checkpoint.SOURCE_VOCABULARY, checkpoint.TARGET_VOCABULARY):
-        hashes[folder / name] = manifest.files.get(name, "")
-    for path, expected in hashes.items():
-        if bundle_writer.sha256(path.read_bytes()) != expected:
-            raise ValueError(f"the bundle was not made from {path}: its sha256 differs; give the right checkpoint")
+    found = {str(facts.weights[0]): bundle_writer.hash_of(facts.weights)}
+    found |= {name: bundle_writer.sha256(data) for name, data in facts.tokenizer_files.items()}
+    for name, digest in found.items():
+        if digest != manifest.files.get(name, manifest.provenance.checkpoint_sha256):
+            raise ValueError(f"the bundle was not made from {name}: its sha256 differs; give the right checkpoint")
 
 
 def _read_pairs(path: Path, count: int) -> list[tuple[str, str]]:

@@ -11,21 +11,18 @@ from pathlib import Path
 import msgspec
 import onnx
 
-from export import checkpoint, graphs, onnx_decoding, vocabulary
-from export.decoding import DEFAULTS
-from export.models.attention_rnn import AttentionRnn
-from export.quantize import quantize
+from export import onnx_decoding
+from export.graphs import STATE_PREFIX, Graphs
+from export.original import Facts, Original
 from export.signature import read_graph
-from export.storage import halve
 from export.training.evaluate import score
 from export.verify import verify
-from export.vocabulary import Vocabularies
 from service import bundle
-from service.bundle import Bundle, Manifest, ModelCard, Provenance, Quality, StatePair, Tokenizer
+from service.bundle import Bundle, Manifest, ModelCard, Provenance, Quality, StatePair
 from service.engine.session import OnnxModel
 
 ENCODER, DECODER_STEP = "encoder.onnx", "decoder_step.onnx"
-TOOLS = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "sentencepiece", "sacrebleu")
+TOOLS = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "sentencepiece", "sacrebleu", "transformers")
 UNMEASURED = bundle.Parity((), 0.0, 0.0, 0.0, 0, 0, ())
 
 Pairs = Sequence[tuple[str, str]]
@@ -43,71 +40,49 @@ class Order:
     """Name and (source, reference) pairs of each."""
 
 
-def make(folder: Path, order: Order) -> Bundle:
-    """Make a bundle of the checkpoint in `folder`; raise ParityError where it is not equal to its model."""
-    model = checkpoint.load(folder)
-    vocabularies = checkpoint.load_vocabularies(folder)
-    check_vocabularies(model, vocabularies)
-    assembled = assemble(model, folder, order)
+def make(original: Original, order: Order) -> Bundle:
+    """Make a bundle of a model; raise ParityError where it is not equal to it."""
+    assembled = assemble(original, order)
     onnx_model = OnnxModel.load(assembled, "cpu")
-    parity = verify(onnx_model, model, vocabularies, order.parity_pairs)
-    quality = tuple(measure(onnx_model, vocabularies, name, pairs) for name, pairs in order.test_sets)
+    parity = verify(onnx_model, original, order.parity_pairs)
+    quality = tuple(measure(onnx_model, original, name, pairs) for name, pairs in order.test_sets)
     manifest = msgspec.structs.replace(assembled.manifest, parity=parity, quality=quality)
     return dataclasses.replace(assembled, manifest=manifest)
 
 
-def check_vocabularies(model: AttentionRnn, vocabularies: Vocabularies) -> None:
-    """Raise ValueError where a SentencePiece model knows more words than the network."""
-    config = model.config
-    for side, size in (("source", config.source_vocabulary_size), ("target", config.target_vocabulary_size)):
-        words = getattr(vocabularies, side).get_piece_size()
-        if words > size:
-            raise ValueError(f"the {side} vocabulary has {words} subwords, the network {size}: they do not belong "
-                             "together")  # fmt: skip
+def assemble(original: Original, order: Order) -> Bundle:
+    """Trace, store in the precision asked for, and describe; parity and quality are still to be measured."""
+    traced = original.graphs(order.card.precision, order.opset)
+    contents = {ENCODER: traced.encoder.SerializeToString(), DECODER_STEP: traced.decoder_step.SerializeToString(),
+                **original.facts.tokenizer_files}  # fmt: skip
+    return Bundle(order.card.name, order.version, describe(original.facts, traced, order, contents), contents)
 
 
-def assemble(model: AttentionRnn, folder: Path, order: Order) -> Bundle:
-    """Trace, quantize where asked to, and describe; parity and quality are still to be measured."""
-    traced = graphs.trace(model, order.opset)
-    if order.card.precision == "int8":
-        quantize(traced.encoder, products=False)
-        quantize(traced.decoder_step, products=True, bounded=traced.signature.bounded)
-    else:
-        halve(traced.encoder)
-        halve(traced.decoder_step)
-    contents = {ENCODER: traced.encoder.SerializeToString(), DECODER_STEP: traced.decoder_step.SerializeToString()}
-    for name in (checkpoint.SOURCE_VOCABULARY, checkpoint.TARGET_VOCABULARY):
-        contents[name] = (folder / name).read_bytes()
-    manifest = describe(traced, order, sha256(checkpoint.weights_file(folder).read_bytes()), contents)
-    return Bundle(order.card.name, order.version, manifest, contents)
-
-
-def describe(traced: graphs.Graphs, order: Order, checkpoint_hash: str, contents: dict[str, bytes]) -> Manifest:
+def describe(facts: Facts, traced: Graphs, order: Order, contents: dict[str, bytes]) -> Manifest:
     """Write the manifest; the graphs' signatures are read from the very bytes that are stored."""
+    opset = traced.decoder_step.opset_import[0].version
     return Manifest(
         format=bundle.FORMAT,
         model=order.card,
-        provenance=Provenance(checkpoint_hash, order.opset, tool_versions()),
-        tokenizer=Tokenizer(
-            "sentencepiece", checkpoint.SOURCE_VOCABULARY, checkpoint.TARGET_VOCABULARY,
-            vocabulary.PAD_ID, vocabulary.UNKNOWN_ID, vocabulary.START_ID, vocabulary.END_ID, (vocabulary.END_ID,),
-        ),
+        provenance=Provenance(hash_of(facts.weights), opset, tool_versions()),
+        tokenizer=facts.tokenizer,
         encoder=read_graph(onnx.load_from_string(contents[ENCODER]), ENCODER),
         decoder_step=read_graph(onnx.load_from_string(contents[DECODER_STEP]), DECODER_STEP),
         memory=traced.signature.memory,
-        state=tuple(StatePair(name, graphs.STATE_PREFIX + name) for name in traced.signature.state),
+        state=tuple(StatePair(name, STATE_PREFIX + name) for name in traced.signature.state),
         attention=traced.signature.attention,
-        decoding=DEFAULTS,
+        decoding=facts.limits,
         parity=UNMEASURED,
         quality=(),
         files={name: sha256(data) for name, data in sorted(contents.items())},
-    )  # fmt: skip
+        attention_layer=facts.attention_layer,
+    )
 
 
-def measure(model: OnnxModel, vocabularies: Vocabularies, name: str, pairs: Pairs) -> Quality:
+def measure(model: OnnxModel, original: Original, name: str, pairs: Pairs) -> Quality:
     """Translate a test set with the bundle itself and score it."""
-    outputs = onnx_decoding.greedy_sorted(model, [vocabularies.source_ids(source) for source, _ in pairs])
-    translations = [vocabularies.target_text(output.target_ids) for output in outputs]
+    outputs = onnx_decoding.greedy_sorted(model, [original.source_ids(source) for source, _ in pairs])
+    translations = [original.target_text(output.target_ids) for output in outputs]
     found = score(translations, [reference for _, reference in pairs])
     return Quality(name, round(found.chrf, 2), round(found.bleu, 2), found.chrf_signature, found.bleu_signature)
 
@@ -157,6 +132,14 @@ def tool_versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             versions[tool] = version(tool)
     return versions
+
+
+def hash_of(weights: Sequence[Path]) -> str:
+    """Return the sha256 of the weights: of the file, or of all files' in their order."""
+    digest = hashlib.sha256()
+    for path in weights:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def sha256(data: bytes) -> str:

@@ -1,10 +1,12 @@
-"""Greedy decoding of a bundle through ONNX Runtime, without the engine: what the bundle itself says."""
+"""Greedy decoding of a bundle through ONNX Runtime, without the engine's search: what the bundle itself says."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from export.decoding import GreedyOutput, GreedyRows, in_sorted_batches, pad_sources
+from service.engine.lane import Lane
+from service.engine.layout import Layout
 from service.engine.session import OnnxModel
 
 
@@ -13,14 +15,13 @@ def greedy(model: OnnxModel, sources: Sequence[Sequence[int]]) -> list[GreedyOut
     special = model.manifest.tokenizer
     ids, lengths = pad_sources(sources, special.pad_id)
     encoded = model.encode(ids.numpy(), lengths.numpy())
-    carried = encoded.memory | encoded.state
-    tokens = np.full(len(sources), special.start_id, np.int64)
+    lane = Lane(Layout.of(model.manifest), 1)
+    lane.insert(encoded, lengths.numpy(), np.arange(len(sources)), special.start_id)
     rows = GreedyRows(sources, special.end_id, model.manifest.decoding)
     while not rows.finished:
-        stepped = model.step(tokens, carried, 2, attention=False)
-        carried |= stepped.state
-        tokens = stepped.ids[:, 0].copy()
-        rows.append(tokens.tolist(), (stepped.log_probs[:, 0] - stepped.log_probs[:, 1]).tolist())
+        stepped = lane.advance(model, 2, attention=False)
+        lane.tokens = stepped.ids[:, 0].copy()
+        rows.append(lane.tokens.tolist(), (stepped.log_probs[:, 0] - stepped.log_probs[:, 1]).tolist())
     return rows.outputs
 
 

@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from export import decoding, onnx_decoding
+from export import onnx_decoding
 from export.decoding import GreedyOutput
-from export.models.attention_rnn import AttentionRnn
+from export.original import Original
 from export.training.evaluate import score
-from export.vocabulary import FIRST_WORD_ID, Vocabularies
 from service.bundle import Parity, Precision
+from service.engine.lane import Lane
+from service.engine.layout import Layout
 from service.engine.session import OnnxModel
 
 Array = NDArray[Any]
@@ -65,9 +66,7 @@ class Sentences(NamedTuple):
     chrf_difference: float
 
 
-def verify(
-    onnx_model: OnnxModel, model: AttentionRnn, vocabularies: Vocabularies, pairs: Sequence[tuple[str, str]]
-) -> Parity:
+def verify(onnx_model: OnnxModel, model: Original, pairs: Sequence[tuple[str, str]]) -> Parity:
     """Compare tensors, then the translations of `pairs` of source and reference; raise ParityError."""
     tolerance = TOLERANCES[onnx_model.manifest.model.precision]
     found: list[Difference] = []
@@ -76,7 +75,7 @@ def verify(
         differences = list(compare_batch(onnx_model, model, rows, longest))
         check(differences, tolerance, f"{rows} row(s) of up to {longest} source token(s)")
         found += differences
-    sentences = compare_sentences(onnx_model, model, vocabularies, pairs)
+    sentences = compare_sentences(onnx_model, model, pairs)
     _check_sentences(sentences, tolerance)
     return Parity(
         shapes=shapes,
@@ -89,38 +88,34 @@ def verify(
     )
 
 
-def mixed_sources(rows: int, longest: int, vocabulary_size: int) -> tuple[Tensor, Tensor]:
-    """Return random ids `[row, source]` and lengths `[row]` from `longest` down to 1, both int64."""
+def mixed_sources(rows: int, longest: int, words: Sequence[int], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Return random words `[row, source]` and lengths `[row]` from `longest` down to 1, both int64."""
     lengths = torch.linspace(longest, 1, rows).long()
     random = torch.Generator().manual_seed(1000 * rows + longest)
-    ids = torch.randint(FIRST_WORD_ID, vocabulary_size, (rows, longest), generator=random)
-    return ids * (torch.arange(longest) < lengths.unsqueeze(1)), lengths
+    ids = torch.tensor(words)[torch.randint(len(words), (rows, longest), generator=random)]
+    return ids.where(torch.arange(longest) < lengths.unsqueeze(1), pad_id), lengths
 
 
 @torch.inference_mode()
-def compare_batch(onnx_model: OnnxModel, model: AttentionRnn, rows: int, longest: int) -> Iterator[Difference]:
+def compare_batch(onnx_model: OnnxModel, model: Original, rows: int, longest: int) -> Iterator[Difference]:
     """Compare the encoder, then step after step; both are fed the PyTorch model's choices, each its own state."""
-    manifest = onnx_model.manifest
-    ids, lengths = mixed_sources(rows, longest, model.config.source_vocabulary_size)
-    memory, state = model.encode(ids, lengths)
-    encoded = onnx_model.encode(ids.numpy(), lengths.numpy())
-    state_names = [pair.input for pair in manifest.state]
-    for name in manifest.memory:
-        yield _difference(name, None, encoded.memory[name], getattr(memory, name))
-    for name, tensor in zip(state_names, state, strict=True):
-        yield _difference(name, None, encoded.state[name], tensor)
-    tokens, carried = torch.full((rows,), manifest.tokenizer.start_id), encoded.memory | encoded.state
+    special, layout = onnx_model.manifest.tokenizer, Layout.of(onnx_model.manifest)
+    ids, lengths = mixed_sources(rows, longest, model.facts.words, special.pad_id)
+    run, encoded = model.begin(ids, lengths), onnx_model.encode(ids.numpy(), lengths.numpy())
+    for name, tensor in (encoded.memory | encoded.state).items():
+        yield _difference(name, None, tensor, run.encoded[name])
+    lane = Lane(layout, 1)
+    lane.insert(encoded, lengths.numpy(), np.arange(rows), special.start_id)
     for step in range(STEPS):
-        decoded = model.decode(tokens.unsqueeze(1), state, memory)
-        state, log_probs = decoded.state, model.log_probs(decoded.features[:, 0])
-        stepped = onnx_model.step(tokens.numpy(), carried, CANDIDATES, attention=True)
-        carried |= stepped.state
+        expected = run.step(torch.from_numpy(lane.tokens))
+        stepped = lane.advance(onnx_model, CANDIDATES, attention=True)
         # The candidates must cost what they cost in the model, and must be the best ones.
-        yield _difference("log_probs", step, stepped.log_probs, log_probs.gather(1, torch.from_numpy(stepped.ids)))
-        yield _difference("log_probs", step, stepped.log_probs, log_probs.topk(CANDIDATES).values)
-        if stepped.attention is not None and decoded.attention is not None:
-            yield _difference("attention", step, stepped.attention, decoded.attention[:, 0])
-        tokens = log_probs.argmax(dim=-1)
+        found = expected.log_probs.gather(1, torch.from_numpy(stepped.ids))
+        yield _difference("log_probs", step, stepped.log_probs, found)
+        yield _difference("log_probs", step, stepped.log_probs, expected.log_probs.topk(CANDIDATES).values)
+        if stepped.attention is not None and expected.attention is not None:
+            yield _difference("attention", step, stepped.attention[:, :longest], expected.attention)
+        lane.tokens = expected.log_probs.argmax(dim=-1).numpy()
 
 
 def check(differences: Sequence[Difference], tolerance: Tolerance, where: str) -> None:
@@ -139,20 +134,18 @@ def check(differences: Sequence[Difference], tolerance: Tolerance, where: str) -
                           f"at most {tolerance.mean_log_prob:g} passes")  # fmt: skip
 
 
-def compare_sentences(
-    onnx_model: OnnxModel, model: AttentionRnn, vocabularies: Vocabularies, pairs: Sequence[tuple[str, str]]
-) -> Sentences:
+def compare_sentences(onnx_model: OnnxModel, model: Original, pairs: Sequence[tuple[str, str]]) -> Sentences:
     """Translate the sources of `pairs` greedily with both and compare strings."""
-    special, limits = onnx_model.manifest.tokenizer, onnx_model.manifest.decoding
-    encoded = [(vocabularies.source_ids(text), text, reference) for text, reference in pairs]
+    limits = onnx_model.manifest.decoding
+    encoded = [(model.source_ids(text), text, reference) for text, reference in pairs]
     kept = [item for item in encoded if len(item[0]) <= limits.max_source_tokens]
     if not kept:
         raise ParityError("there is no sentence to compare; give a file with source<TAB>reference lines")
     sources, texts, references = [list(column) for column in zip(*kept, strict=True)]
-    expected = decoding.greedy_sorted(model, sources, special.start_id, special.end_id)
+    expected = model.greedy(sources)
     actual = onnx_decoding.greedy_sorted(onnx_model, sources)
-    wanted = [vocabularies.target_text(output.target_ids) for output in expected]
-    found = [vocabularies.target_text(output.target_ids) for output in actual]
+    wanted = [model.target_text(output.target_ids) for output in expected]
+    found = [model.target_text(output.target_ids) for output in actual]
     differences = tuple(
         _describe(text, *outputs)
         for text, want, got, *outputs in zip(texts, wanted, found, expected, actual, strict=True)

@@ -166,8 +166,8 @@ class Manifest(Part, frozen=True):
     quality: tuple[Quality, ...]
     files: Mapping[str, str]
     """sha256 of every other file of the bundle, by name."""
-    attention_heads: str | None = None
-    """Which of several layers and heads `attention` is made of, in one line."""
+    attention_layer: int | None = None
+    """Where the decoder has several attentions, its layer, from 0, whose heads' mean `attention` is."""
 
     @property
     def caches(self) -> tuple[Tensor, ...]:

@@ -8,7 +8,7 @@ from transformers import GenerationConfig, MarianConfig, MarianMTModel
 
 from export import decoding
 from export.training.batches import Batch
-from export.transformer.generation import generate
+from export.transformer.generation import Rules, generate
 from export.transformer.marian_vocabulary import MarianVocabulary
 
 LONGEST = 512
@@ -22,6 +22,7 @@ class MarianLearner:
         self.model = model
         self.pad_id = self.start_id = vocabulary.pad_id
         self._vocabulary = vocabulary
+        self._rules = Rules(self.pad_id, self.start_id, vocabulary.end_id, None, (self.pad_id,))
         self._folder = folder
 
     def logits(self, batch: Batch) -> Tensor:
@@ -43,7 +44,7 @@ class MarianLearner:
         self.model.save_pretrained(self._folder)
 
     def _greedy(self, sources: Sequence[Sequence[int]]) -> list[decoding.GreedyOutput]:
-        return [decoding.GreedyOutput(ids, []) for ids in generate(self.model, sources)]
+        return generate(self.model, sources, self._rules)
 
 
 def new_model(vocabulary: MarianVocabulary, sizes: MarianConfig) -> MarianMTModel:
