@@ -49,6 +49,9 @@ class Settings:
         int, Meta(ge=0, le=1024, description="threads of one graph run; 0: one less than the processors, at least one")
     ] = 0
     max_rows: Annotated[int, Meta(ge=1, le=4096, description="rows of the decoder batch")] = 64
+    cache_megabytes: Annotated[
+        int, Meta(ge=1, le=1 << 20, description="memory for the caches of one model, in 10^6 bytes, where it has any")
+    ] = 1024
     max_waiting: Annotated[int, Meta(ge=1, description="texts that may wait for a row before new ones are refused")] = (
         1024
     )

@@ -102,6 +102,9 @@ async def plan(served: Served, job: Job, recipe: Recipe, *, incremental: bool = 
         for segment in cut:
             number, ids = len(made.requests), segment.source.ids
             params = recipe.params(len(ids), prefix_ids, number)
+            if not served.engine.fits(params):
+                message = f"{params.rows} rows of {params.max_target_tokens} tokens exceed this server's cache memory"
+                raise InvalidRequestError("options.max_target_tokens", f"{message}; ask for fewer of either")
             request_id = f"{job.request_id}.{number}"
             made.requests.append(Request(request_id, ids, params, job.deadline, incremental, job.client, job.priority))
     return made

@@ -23,6 +23,7 @@ from service.catalog import Catalog, Served
 from service.clients import read_clients
 from service.config import Settings
 from service.engine.engine import Engine
+from service.engine.layout import Layout
 from service.engine.scheduler import Limits
 from service.engine.session import Model, OnnxModel
 from service.errors import EngineFailedError
@@ -212,7 +213,7 @@ class Server:
         )
         engine = Engine(
             model=loaded.model,
-            limits=Limits(max_rows=self._settings.max_rows),
+            limits=self._limits(loaded.model.manifest),
             deliver=deliver,
             observer=observer,
             on_failure=fail,
@@ -226,6 +227,12 @@ class Server:
             engine=engine,
             streams=streams,
         )
+
+    def _limits(self, manifest: bundle.Manifest) -> Limits:
+        """Return the bounds of a model's engine: caches are bounded in tokens, settings in bytes."""
+        token_bytes = Layout.of(manifest).token_bytes
+        tokens = self._settings.cache_megabytes * 10**6 // token_bytes if token_bytes else None
+        return Limits(max_rows=self._settings.max_rows, max_cache_tokens=tokens)
 
     def _add_services(self, server: grpc.aio.Server) -> None:
         settings = self._settings

@@ -1,5 +1,6 @@
 """What a step carries from the encoder and from step to step, as the manifest describes it."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,15 @@ class Layout:
         names = [pair.input for pair in manifest.state]
         caches = {name: reads[name] for name in names if "target" in reads[name].axes}
         return cls({name: reads[name] for name in manifest.memory}, caches, tuple(n for n in names if n not in caches))
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes that the caches of one row take for each token; 0 without caches."""
+        sizes = [
+            math.prod(axis for axis in tensor.axes if isinstance(axis, int)) * np.dtype(tensor.dtype).itemsize
+            for tensor in self.caches.values()
+        ]
+        return sum(sizes)
 
     def memory_buffers(self, memory: dict[str, NDArray[Any]]) -> dict[str, Buffer]:
         """Return an empty buffer for each of these tensors `[row, …, source, …]`."""

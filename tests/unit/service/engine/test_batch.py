@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from service.engine.batch import RUN_PRICE, Batch, choose_lane
 from service.engine.buffer import Buffer, capacity
 from service.engine.lane import WIDTH_STEP, Load
+from service.engine.layout import Layout
 from service.request import Int64
-from tests.fakes import ReversingModel
+from tests.fakes import CachingModel, ReversingModel
 
 
 def encode(model: ReversingModel, *sources: list[int]) -> tuple[object, Int64, Int64]:
@@ -139,3 +140,9 @@ def test_capacity_grows_in_few_buckets() -> None:
     buckets = sorted({capacity(tokens) for tokens in range(1, 513)})
     assert [16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512] == buckets
     assert all(tokens <= capacity(tokens) <= max(16, 3 * tokens // 2) for tokens in range(1, 513))
+
+
+def test_a_layout_knows_what_caches_cost() -> None:
+    """Caches cost what their fixed axes hold; a model without caches costs nothing for each token."""
+    assert 4 == Layout.of(CachingModel(10).manifest).token_bytes
+    assert 0 == Layout.of(ReversingModel().manifest).token_bytes
