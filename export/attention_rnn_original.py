@@ -71,8 +71,8 @@ class AttentionRnnOriginal:
         """Trace both graphs and store their weights in a precision."""
         traced = graphs.trace(self.model, opset)
         if precision == "int8":
-            quantize(traced.encoder, products=False)
-            quantize(traced.decoder_step, products=True, bounded=traced.signature.bounded)
+            quantize(traced.encoder)
+            quantize(traced.decoder_step, bounded=traced.signature.bounded)
         else:
             halve(traced.encoder)
             halve(traced.decoder_step)

@@ -7,17 +7,22 @@ import onnx
 from export.graphs import STATE_PREFIX
 
 SQUASHING = frozenset({"Tanh", "Sigmoid", "Softmax"})
-MOVING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Split", "Slice", "Concat", "Identity"})
+RECURRENT = frozenset({"LSTM", "GRU"})
+MOVING = frozenset(
+    {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Split", "Slice", "Gather", "Concat", "Identity"}
+)
 """Operators that put their values elsewhere and change none."""
 
 
 def bounded_values(graph: onnx.GraphProto, declared: Collection[str]) -> set[str]:
     """Return the names of the values that lie in [-1, 1], given inputs that are declared to do so.
 
-    A state that is bounded as it is read is bounded as it is written. An average of bounded values is bounded: what
-    Softmax makes of a row sums to one.
+    A state that is bounded as it is read is bounded as it is written. What recurrent operators put out is bounded, an
+    LSTM's cells (its third output) are not. An average of bounded values is bounded: what Softmax makes of a row sums
+    to one.
     """
     bounded = {*declared, *_moved_into(graph, {STATE_PREFIX + name for name in declared})}
+    bounded |= {name for node in graph.node if node.op_type in RECURRENT for name in node.output[:2]}
     weights = {name for node in graph.node if node.op_type == "Softmax" for name in node.output}
     for node in graph.node:
         moves = node.op_type in MOVING and bounded.issuperset(_moved(node))

@@ -6,9 +6,8 @@ RNN these are all. Others are quantized while the graph runs, each row with its 
 ONNX Runtime's own dynamic quantization takes one scale over the whole batch instead, so that a neighbour changes your
 translation. Integer products are exact: a row alone and in a batch gives the same bits.
 
-The encoder's recurrences stay float: they are a fifth of the work, their errors add up along the sentence, and the
-ONNX operators want float weights. They are stored as float16, which costs 1.5 MB more than int8 and loses 0.05 % of a
-weight instead of 0.4 %.
+The encoder's recurrences stay float, as the ONNX operators want them. Their weights are stored as float16, which costs
+1.5 MB more than int8 and loses 0.05 % of a weight instead of 0.4 %.
 """
 
 from collections.abc import Collection, Iterator
@@ -42,8 +41,8 @@ def quantize_rows(matrix: Float32) -> tuple[NDArray[np.int8], Float32]:
     return np.rint(matrix / scales[:, None]).astype(np.int8), scales.astype(np.float32)
 
 
-def quantize(model: onnx.ModelProto, products: bool, bounded: Collection[str] = ()) -> None:
-    """Quantize embeddings and, in the decoder step, the `products` with constant matrices; halve what is left.
+def quantize(model: onnx.ModelProto, bounded: Collection[str] = ()) -> None:
+    """Quantize embeddings and products with constant matrices; halve what is left.
 
     `bounded` names inputs that lie in [-1, 1].
     """
@@ -53,7 +52,7 @@ def quantize(model: onnx.ModelProto, products: bool, bounded: Collection[str] = 
     for node in model.graph.node:
         if node.op_type == "Gather" and rewriter.is_matrix(node.input[0]):
             nodes += rewriter.embedding(node)
-        elif products and node.op_type in ("Gemm", "MatMul") and rewriter.is_matrix(node.input[1]):
+        elif node.op_type in ("Gemm", "MatMul") and rewriter.is_matrix(node.input[1]):
             nodes += of_bounded.rewrite(node) or rewriter.product(node)
         else:
             nodes.append(node)

@@ -95,7 +95,7 @@ class TransformerOriginal:
         traced = graphs.trace(parts, Forced(self.facts.attention_layer or 0, self.rules.first_id))
         for graph in (traced.encoder, traced.decoder_step):
             if precision == "int8":
-                quantize(graph, products=True)
+                quantize(graph)
             else:
                 halve(graph)
         return traced

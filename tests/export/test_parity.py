@@ -31,8 +31,8 @@ def load(config: AttentionRnnConfig, precision: Precision = "fp32", opset: int =
     """Trace a random model and load it."""
     traced = graphs.trace(random_model(config), opset)
     if precision == "int8":
-        quantize(traced.encoder, products=False)
-        quantize(traced.decoder_step, products=True, bounded=traced.signature.bounded)
+        quantize(traced.encoder)
+        quantize(traced.decoder_step, bounded=traced.signature.bounded)
     manifest = Manifest(
         1, ModelCard("tiny", "attention-rnn", "ko", "en", "CC0-1.0", precision, ""), Provenance("", opset, {}),
         TOKENIZER,

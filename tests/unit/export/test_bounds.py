@@ -24,6 +24,7 @@ def bounded(nodes: list[tuple[str, str, str]], declared: tuple[str, ...] = ()) -
         ([("Tanh", "x", "a"), ("Concat", "a x", "y")], {"a"}),
         ([("Tanh", "x", "a"), ("Add", "a a", "y")], {"a"}),
         ([("Softmax", "x", "w"), ("Tanh", "x", "a"), ("MatMul", "w a", "y")], {"w", "a", "y"}),
+        ([("LSTM", "x", "y")], {"y"}),
         ([("Softmax", "x", "w"), ("MatMul", "w x", "y")], {"w"}),
         ([("Sigmoid", "x", "w"), ("Tanh", "x", "a"), ("MatMul", "w a", "y")], {"w", "a"}),
     ],

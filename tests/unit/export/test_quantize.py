@@ -19,12 +19,12 @@ Float32 = NDArray[np.float32]
 pytestmark = pytest.mark.torch
 
 
-def product_graph(weight: Float32, axis: str = "row") -> onnx.ModelProto:
-    """Make a graph that multiplies `x` `[row, in]` by a constant matrix."""
+def product_graph(weight: Float32, axis: str = "row", operator: str = "MatMul") -> onnx.ModelProto:
+    """Make a graph that multiplies `x` `[row, in]` by a constant matrix, or does something else with both."""
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [axis, weight.shape[0]])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [axis, weight.shape[1]])
     graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [x], [y], [numpy_helper.from_array(weight, "w")]
+        [helper.make_node(operator, ["x", "w"], ["y"])], "g", [x], [y], [numpy_helper.from_array(weight, "w")]
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
 
@@ -53,7 +53,7 @@ def test_rows_are_quantized_to_half_a_step() -> None:
 def test_products_become_integer_products() -> None:
     """The float product is gone, and its matrix takes a quarter of the space."""
     model = product_graph(weights(64, 128))
-    quantize(model, products=True)
+    quantize(model)
 
     assert ["MatMulInteger"] == [node.op_type for node in model.graph.node if "MatMul" in node.op_type]
     assert {TensorProto.INT8} == {t.data_type for t in model.graph.initializer if len(t.dims) == 2}
@@ -63,7 +63,7 @@ def test_products_of_bounded_values_have_one_scale() -> None:
     """Values known to lie in [-1, 1] are quantized without being measured; the product is as close as int8 is."""
     weight = weights(64, 128)
     model = product_graph(weight)
-    quantize(model, products=True, bounded={"x"})
+    quantize(model, bounded={"x"})
     values = np.random.default_rng(1).uniform(-1, 1, (5, 64)).astype(np.float32)
     product = run(model, {"x": values})
 
@@ -97,7 +97,7 @@ def test_words_are_stored_as_their_product_reads_them() -> None:
     feeds = {"ids": np.array([3, 0, 199]), "x": generator.uniform(-1, 1, (3, 32)).astype(np.float32)}
     model = embedded_product_graph(table, weight, bias)
     expected = run(model, feeds)
-    quantize(model, products=True, bounded={"x"})
+    quantize(model, bounded={"x"})
     product = run(model, feeds)
 
     assert {TensorProto.UINT8, TensorProto.INT8} == {t.data_type for t in model.graph.initializer if len(t.dims) == 2}
@@ -107,17 +107,17 @@ def test_words_are_stored_as_their_product_reads_them() -> None:
 def test_values_without_bound_are_measured() -> None:
     """Beside words, a value that may be any size leaves each row its own scale."""
     model = embedded_product_graph(weights(200, 32), weights(128, 64), np.zeros(128, np.float32))
-    quantize(model, products=True)
+    quantize(model)
 
     assert ["MatMulInteger"] == [node.op_type for node in model.graph.node if "MatMul" in node.op_type]
 
 
-def test_encoder_keeps_float_products_in_half_the_space() -> None:
-    """Where products are not to be quantized they are float, with weights stored as float16."""
-    model = product_graph(weights(64, 128))
-    quantize(model, products=False)
+def test_what_is_no_product_is_stored_in_half_the_space() -> None:
+    """Other weights stay float, and are stored as float16."""
+    model = product_graph(weights(64, 128), operator="Add")
+    quantize(model)
 
-    assert ["Cast", "MatMul"] == [node.op_type for node in model.graph.node]
+    assert ["Cast", "Add"] == [node.op_type for node in model.graph.node]
     assert [TensorProto.FLOAT16] == [tensor.data_type for tensor in model.graph.initializer]
 
 
