@@ -1,7 +1,7 @@
 """The vocabulary of one side of a model: text to ids, ids to text, and which characters each id stands for."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from sentencepiece import SentencePieceProcessor
@@ -40,17 +40,24 @@ class Subwords(Protocol):
 class SentencePieces:
     """A SentencePiece model whose pieces have numbers of their own, or those of a list."""
 
-    def __init__(self, model: SentencePieceProcessor, names: list[str], numbers: Sequence[int]) -> None:
+    def __init__(
+        self, model: SentencePieceProcessor, names: list[str], written: dict[str, int] | None, unknown_id: int
+    ) -> None:
         self._model = model
+        self._unknown_id = unknown_id
         self._names = names
         """The piece of each id."""
-        self._numbers = numbers
-        """The id of each of the model's own."""
+        self._written = written
+        """The id of each piece that a text can hold; None where ids are the model's own."""
         self._ids = {name: number for number, name in enumerate(names)}
 
     @classmethod
-    def load(cls, content: bytes, ids: bytes | None, unknown_id: int) -> "SentencePieces":
-        """Read a model, and the ids of its pieces if they are not its own; raise ValueError where a file is none."""
+    def load(cls, content: bytes, ids: bytes | None, unknown_id: int, special: Collection[int] = ()
+             ) -> "SentencePieces":  # fmt: skip
+        """Read a model, and the ids of its pieces if they are not its own; raise ValueError where a file is none.
+
+        No text holds the pieces of `special` ids, whatever it looks like.
+        """
         model = SentencePieceProcessor()
         try:
             model.LoadFromSerializedProto(content)
@@ -58,16 +65,20 @@ class SentencePieces:
             raise ValueError(str(error)) from error
         own: list[str] = model.IdToPiece(list(range(len(model))))
         if ids is None:
-            return cls(model, own, range(len(own)))
+            return cls(model, own, None, unknown_id)
         numbers = _numbers(ids)
         names = [""] * (max(numbers.values()) + 1)
         for piece, number in numbers.items():
             names[number] = piece
-        return cls(model, names, [numbers.get(piece, unknown_id) for piece in own])
+        written = {piece: number for piece, number in numbers.items() if number not in special}
+        return cls(model, names, written, unknown_id)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text."""
-        return [self._numbers[own] for own in self._model.Encode(text, out_type=int)]
+        if self._written is None:
+            own: list[int] = self._model.Encode(text, out_type=int)
+            return own
+        return [self._written.get(piece, self._unknown_id) for piece in self._model.Encode(text, out_type=str)]
 
     def cut(self, text: str) -> tuple[list[str], list[Span]]:
         """Return the parts of a text that its ids stand for, as they were written, and their characters."""

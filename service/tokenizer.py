@@ -103,7 +103,7 @@ def _load(bundle: Bundle, file: str) -> Subwords:
     try:
         if spec.kind == "tokenizers":
             return TokenizerFile.load(content)
-        return SentencePieces.load(content, ids, spec.unknown_id)
+        return SentencePieces.load(content, ids, spec.unknown_id, spec.special_ids)
     except ValueError as error:
         of = f", or {spec.ids_file} holds no ids for it" if ids else ""
         raise BundleError(f"{file} of {bundle.name} is no {kind}{of} ({error}); export it again") from error

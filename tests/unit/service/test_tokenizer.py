@@ -88,6 +88,14 @@ def test_pieces_can_be_numbered_by_a_file() -> None:
     assert (["__en__", "a"], 2, 4) == (subject.target_pieces([4, 2]), subject.added, subject.target_id("__en__"))
 
 
+def test_a_text_cannot_write_a_special_piece() -> None:
+    """What the model cuts as one unknown part is unknown, even where it reads like a special piece."""
+    pieces = {"</s>": 0, "<unk>": 1, "a": 2, "##": 3}
+
+    assert (1, 2, 1, 0) == numbered(pieces, unknown_id=1, special_ids=(3,)).encode("##a龜").ids
+    assert (3, 2, 1, 0) == numbered(pieces, unknown_id=1).encode("##a龜").ids
+
+
 @pytest.mark.parametrize("content", [b"[]", b"{}", b'{"a": "1"}', b"{", b"\xff"])
 def test_a_file_of_ids_that_is_none_is_named(content: bytes) -> None:
     """The message names both files."""
