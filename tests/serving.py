@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import msgspec
 import sentencepiece as spm
+import uvloop
 from grpc_health.v1 import health_pb2
 
 from dragoman.v1 import translation_pb2 as pb
@@ -97,7 +98,7 @@ class LiveServer:
         self.log = io.StringIO()
         log = logs.configure("json", "info", self.log)
         self.server = server.Server(config.Settings(port=0, metrics_port=0, **settings), lambda: list(models), log)
-        self.loop = asyncio.new_event_loop()
+        self.loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="server")
 
     def __enter__(self) -> "LiveServer":

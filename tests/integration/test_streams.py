@@ -101,8 +101,9 @@ def test_a_cancelled_stream_frees_its_rows() -> None:
         assert ["cba"] == server.translate("abc")
 
 
-def test_segments_are_answered_as_they_finish(live: LiveServer) -> None:
+def test_segments_are_answered_as_they_finish() -> None:
     """Each with its id, its own options and its own fate; a short one overtakes a long one."""
+    gate = Gate()
     asked = [
         segment("long", "abcdefghijklmnop"),
         segment("short", "ab"),
@@ -111,7 +112,13 @@ def test_segments_are_answered_as_they_finish(live: LiveServer) -> None:
         segment("cut", "abc", options=pb.DecodingOptions(max_target_tokens=1)),
         segment("two", "ab. c!"),
     ]
-    answers = list(live.stub.TranslateSegments(iter(asked), timeout=20.0))
+    with LiveServer([loaded(reversing(gate))]) as server:
+        stream = server.stub.TranslateSegments(iter(asked), timeout=20.0)
+        wait_until(lambda: server.server.admission.admitted == 5, "all that is good is at work")
+        gate.open()
+        answers = list(stream)
+        line = server.log_lines()[-1]
+        assert 0 == server.server.admission.admitted
     by_id = {answer.segment_id: answer for answer in answers}
     names = [answer.segment_id for answer in answers]
     assert {request.segment_id for request in asked} == set(names)
@@ -122,9 +129,7 @@ def test_segments_are_answered_as_they_finish(live: LiveServer) -> None:
     assert (3, "INVALID_REQUEST", "text: is empty; leave it out") == (bad.code, bad.reason, bad.message)
     assert (5, "MODEL_NOT_FOUND") == (lost.code, lost.reason)
     assert ("toy", "1", 3) == (by_id["short"].model, by_id["short"].model_version, by_id["short"].timing.steps)
-    line = live.log_lines()[-1]
     assert ("TranslateSegments", "OK", 6) == (line["method"], line["code"], line["texts"])
-    assert 0 == live.server.admission.admitted
 
 
 def test_a_stream_holds_no_more_than_its_room() -> None:
