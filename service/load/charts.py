@@ -10,7 +10,10 @@ LEFT, RIGHT, TOP, BOTTOM = 58.0, 18.0, 12.0, 44.0
 BAR, GAP, NAME = 22.0, 12.0, 120.0
 MOST_LABELS = 7
 COLOURS = 6
-"""Classes c0 to c5."""
+"""Classes c0 to c5; the last one is grey, for what is left."""
+Part = tuple[str, int]
+"""What a part of a bar is called, and its colour."""
+Show = Callable[[float], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,25 +86,21 @@ def lines(label: str, series: Sequence[Series], x: Axis, y: Axis) -> str:
     return f"{legend}{_svg(label, HEIGHT, parts)}"
 
 
-def bars(
-    label: str, rows: Sequence[tuple[str, Sequence[float]]], names: Sequence[str], show: Callable[[float], str]
-) -> str:
-    """Return stacked bars, one a row, with their sum behind them."""
-    top = max((sum(values) for _, values in rows), default=0.0) or 1.0
+def bars(label: str, rows: Sequence[tuple[str, Sequence[float]]], parts: Sequence[Part], show: Show) -> str:
+    """Return a bar a row, as long as the others, that is divided as its values are; their sum stands behind it."""
     room = WIDTH - NAME - 80
-    parts = []
+    drawn = []
     for index, (name, values) in enumerate(rows):
-        y, x = index * (BAR + GAP) + 4, NAME
-        parts.append(_text(NAME - 10, y + BAR * 0.7, name, "end"))
-        for colour, value in enumerate(values):
-            width = max(0.0, value) / top * room
-            hint = html.escape(f"{name}, {names[colour]}: {show(value)}")
+        y, x, whole = index * (BAR + GAP) + 4, NAME, sum(values)
+        drawn.append(_text(NAME - 10, y + BAR * 0.7, name, "end"))
+        for part, value in zip(parts, values, strict=True):
+            width = max(0.0, value) / whole * room if whole else 0.0
+            hint = html.escape(f"{name}, {part[0]}: {show(value)}")
             box = f'x="{x:.1f}" y="{y:.1f}" width="{max(0.0, width - 1):.1f}" height="{BAR}" rx="2"'
-            parts.append(f'<rect class="fill c{colour}" {box}><title>{hint}</title></rect>')
+            drawn.append(f'<rect class="fill c{part[1]}" {box}><title>{hint}</title></rect>')
             x += width
-        parts.append(_text(x + 8, y + BAR * 0.7, show(sum(values)), "start"))
-    legend = _legend([(name, colour) for colour, name in enumerate(names)])
-    return f"{legend}{_svg(label, len(rows) * (BAR + GAP) + 8, parts)}"
+        drawn.append(_text(NAME + room + 8, y + BAR * 0.7, show(whole), "start"))
+    return f"{_legend(parts)}{_svg(label, len(rows) * (BAR + GAP) + 8, drawn)}"
 
 
 def _dot(series: Series, at: tuple[float, float], hint: str) -> str:
@@ -128,7 +127,7 @@ def _grid(x: Axis, y: Axis) -> str:
     return "".join(parts)
 
 
-def _legend(names: Sequence[tuple[str, int]]) -> str:
+def _legend(names: Sequence[Part]) -> str:
     items = "".join(
         f'<span><i class="key c{colour % COLOURS}"></i>{html.escape(name)}</span>' for name, colour in names
     )

@@ -59,12 +59,12 @@ def _job(given: argparse.Namespace) -> Job:
     """Return what the client processes are to do, after a look at the server; raises ClientError."""
     with Client(given.server, given.timeout) as client:
         models = client.models()
-    texts = _texts(given.texts, _named(models, given.model))
+    model = _named(models, given.model)
     return Job(
         server=given.server,
-        texts=texts,
+        texts=_texts(given.texts, model.languages[0]),
         mode=given.mode,
-        model=given.model,
+        model=given.model or model.name,
         texts_per_request=given.texts_per_request,
         connections=given.connections,
         timeout=given.timeout,
@@ -72,18 +72,21 @@ def _job(given: argparse.Namespace) -> Job:
     )
 
 
-def _named(models: Sequence[ModelRow], wanted: str) -> ModelRow | None:
+def _named(models: Sequence[ModelRow], wanted: str) -> ModelRow:
     name = wanted.partition("@")[0]
-    return next((model for model in models if name in {"", model.name}), None)
+    found = next((model for model in models if name in {"", model.name}), None)
+    if found is None:
+        held = ", ".join(sorted({model.name for model in models})) or "none"
+        raise PlanError(f"--model {wanted}: the server does not hold it; it holds {held}")
+    return found
 
 
-def _texts(path: Path | None, model: ModelRow | None) -> list[str]:
-    language = model.languages[0] if model else ""
+def _texts(path: Path | None, language: str) -> list[str]:
     if path is None:
         path = SENTENCES / f"{language}.txt"
         if not language.isalpha() or not path.exists():
             raise PlanError(
-                f"there are no built-in sentences in {language or 'that language'}; name a file with --texts"
+                f"there are no built-in sentences in {language or 'its language'}; name a file with --texts"
             )
     try:
         texts = [line.strip() for line in path.read_text().splitlines() if line.strip()]
@@ -127,7 +130,7 @@ def _drive(
         verdicts = [objective.judge(measured) for measured in reports for objective in objectives]
     return report.Report(
         server=given.server,
-        model=given.model,
+        model=driver.job.model,
         mode=given.mode,
         texts_per_request=given.texts_per_request,
         started=started.isoformat(timespec="seconds"),

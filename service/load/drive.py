@@ -27,7 +27,7 @@ class Driver:
     """Drives phases against one server. `show` is called a few times a second while one runs."""
 
     def __init__(self, job: Job, metrics_url: str, show: Callable[[Record, float], None]) -> None:
-        self._job = job
+        self.job = job
         self._metrics_url = metrics_url
         self._show = show
         self._processes: list[BaseProcess] = []
@@ -39,14 +39,14 @@ class Driver:
         """Start the processes and wait until each is connected; raises PlanError where one cannot be."""
         context = multiprocessing.get_context("spawn")
         try:
-            for index in range(self._job.processes):
+            for index in range(self.job.processes):
                 ours, theirs = context.Pipe()
                 process = context.Process(target=work, args=(theirs,), name=f"load-{index}", daemon=True)
                 process.start()
                 theirs.close()
                 self._processes.append(process)
                 self._pipes.append(ours)
-                ours.send_bytes(pack(msgspec.structs.replace(self._job, index=index)))
+                ours.send_bytes(pack(msgspec.structs.replace(self.job, index=index)))
             for pipe in self._pipes:
                 self._receive(pipe)
         except BaseException:
@@ -81,7 +81,7 @@ class Driver:
                 self._show(record, now - start.at)
         seconds = time.monotonic() - start.at
         after = self._page() if before else None
-        method = METHODS[self._job.mode]
+        method = METHODS[self.job.mode]
         return record.report(server_side(before, after, seconds, method) if before and after else None)
 
     def _page(self) -> Page | None:

@@ -13,8 +13,10 @@ from service.load.report import PhaseReport, Report
 STYLE = Path(__file__).parent / "report.css"
 MOST_CURVES = 6
 CURVE_POINTS = 48
-SHARES = ("queue", "encode", "decode", "rest")
-ACTIVITIES = ("encode", "step", "host", "idle")
+SHARES = (("queue", 0), ("encode", 1), ("decode", 2), ("rest", 5))
+ACTIVITIES = (("encode", 1), ("step", 2), ("host", 3), ("idle", 5))
+HALF = 0.5
+"""Of a second: what is left of a phase's last one is drawn only where it is more."""
 Table = Sequence[Sequence[str]]
 
 
@@ -22,7 +24,7 @@ def page(report: Report, comparison: Sequence[Row] = ()) -> str:
     """Return the page of a report, and of its comparison with another one."""
     answered = sorted((phase for phase in report.phases if phase.latency), key=_rate)
     parts = [
-        f"<h1>Load on {html.escape(report.model or 'the default model')}</h1>",
+        f"<h1>Load on {html.escape(report.model)}</h1>",
         f'<p class="about">{html.escape(_about(report))}</p>',
         f'<pre class="about">{html.escape(report.command)}</pre>',
         *(f'<p class="warning">{html.escape(warning)}</p>' for warning in report.warnings),
@@ -112,6 +114,8 @@ def _timeline(report: Report, field: str) -> list[tuple[float, float | None]]:
     offset = 0.0
     for phase in report.phases:
         for second in phase.timeline:
+            if second.at and second.at + HALF > phase.seconds:
+                continue
             value = float(getattr(second, field))
             points.append((offset + second.at, None if field.startswith("p") and not value else value))
         offset += math.ceil(phase.seconds)
@@ -120,12 +124,12 @@ def _timeline(report: Report, field: str) -> list[tuple[float, float | None]]:
 
 
 def _shares(phases: Sequence[PhaseReport]) -> str:
-    rows = [(phase.phase.name, [phase.shares.get(name, 0.0) for name in SHARES]) for phase in phases]
+    rows = [(phase.phase.name, [phase.shares.get(name, 0.0) for name, _ in SHARES]) for phase in phases]
     return charts.bars("Where the time went", rows, SHARES, _ms)
 
 
 def _engine(phases: Sequence[PhaseReport]) -> str:
-    rows = [(phase.phase.name, [phase.server.engine.get(name, 0.0) for name in ACTIVITIES])
+    rows = [(phase.phase.name, [phase.server.engine.get(name, 0.0) for name, _ in ACTIVITIES])
             for phase in phases if phase.server is not None]  # fmt: skip
     return charts.bars("What the engine did", rows, ACTIVITIES, lambda share: f"{share:.0%}")
 

@@ -46,7 +46,7 @@ def test_all_modes_are_measured(address: Address, texts: str, tmp_path: Path, mo
     assert (0, "40/s") == (done.returncode, done.stdout.split("\n")[3].split()[0]), done.stderr
     report = read(tmp_path / "json")
     phase = report.phases[0]
-    assert (mode, 1, 40, 40) == (report.mode, len(report.phases), phase.sent, phase.ok)
+    assert ("toy", mode, 1, 40, 40) == (report.model, report.mode, len(report.phases), phase.sent, phase.ok)
     assert phase.latency is not None
     assert 40 == phase.latency.count
     assert (mode == "stream") == (phase.first_token is not None) == (phase.inter_token is not None)
@@ -106,6 +106,7 @@ def test_capacity_and_comparison(address: Address, texts: str, tmp_path: Path) -
         (["--find-capacity"], "--slo"),
         (["--rate", "5", "--mode", "stream", "--texts-per-request", "2"], "--texts-per-request"),
         (["--rate", "5", "--texts", "/nonexistent"], "/nonexistent"),
+        (["--rate", "5", "--model", "made-up"], "it holds toy"),
         (["--compare", "/nonexistent", "/nonexistent"], "/nonexistent"),
     ],
 )

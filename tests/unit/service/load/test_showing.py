@@ -81,7 +81,7 @@ def test_charts_are_xml() -> None:
     root = ET.fromstring(f"<r>{drawn}</r>")  # noqa: S314  our own text
     path = next(found for found in root.iter("path"))
     assert 2 == path.attrib["d"].count("M")
-    ET.fromstring(f"<r>{charts.bars('a', [('<b>', [1.0, 0.0])], ['<x>', '&y'], str)}</r>")  # noqa: S314
+    ET.fromstring(f"<r>{charts.bars('a', [('<b>', [1.0, 0.0])], [('<x>', 0), ('&y', 5)], str)}</r>")  # noqa: S314
 
 
 def test_the_page_stands_alone() -> None:
