@@ -1,7 +1,10 @@
 """The contract with export: a bundle's manifest, and the checks before anything in the bundle is believed."""
 
+import errno
 import hashlib
+import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +12,14 @@ from typing import Literal
 
 import msgspec
 
+from service import graph_file
 from service.errors import BundleError
 
 FORMAT = 1
 MANIFEST = "bundle.json"
 MAX_MANIFEST_BYTES = 1 << 20
+MAX_FILE_BYTES = (1 << 31) - 1
+"""No protobuf message, so no graph, can be larger."""
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 Axis = Literal["row", "group", "source", "target", "candidate"] | int
@@ -207,27 +213,38 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def load(folder: Path) -> Bundle:
-    """Read a bundle `<model>/<version>` whole and verify every file against its hash; raise BundleError."""
+    """Read a bundle `<model>/<version>` whole and verify every file against its hash; raise BundleError.
+
+    Nothing outside the folder is read: not by a name, not by a link, not by what a graph refers to.
+    """
     manifest = read_manifest(folder)
     contents = {}
     for name, expected in manifest.files.items():
         contents[name] = data = _read(folder, name)
         if hashlib.sha256(data).hexdigest() != expected:
             raise BundleError(f"{folder / name} was altered: its sha256 is not the manifest's; restore the bundle")
+    for name in (manifest.encoder.file, manifest.decoder_step.file):
+        if reason := graph_file.fault(contents[name]):
+            raise BundleError(f"{folder / name} {reason}; export the bundle again, or ask who made it")
     return Bundle(folder.parent.name, folder.name, manifest, contents)
 
 
-def _read(folder: Path, name: str, limit: int | None = None) -> bytes:
+def _read(folder: Path, name: str, limit: int = MAX_FILE_BYTES) -> bytes:
+    """Read a plain file of at most `limit` bytes; never a link, nor a pipe or device, which might never end."""
     path = folder / name
     try:
-        if path.is_symlink():
-            raise BundleError(f"{path} is a symbolic link; a bundle holds plain files only")
-        if limit is not None and path.stat().st_size > limit:
-            raise BundleError(f"{path} is larger than {limit} bytes; this is no manifest")
-        return path.read_bytes()
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise BundleError(f"{path} is no plain file; a bundle holds plain files only")
+            if found.st_size > limit:
+                raise BundleError(f"{path} is larger than {limit} bytes; this belongs to no bundle")
+            return file.read(limit)
     except FileNotFoundError as error:
         raise BundleError(f"{path} is missing; give the folder of a whole bundle") from error
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise BundleError(f"{path} is a symbolic link; a bundle holds plain files only") from error
         raise BundleError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
 
 

@@ -26,7 +26,7 @@ from service.engine.engine import Engine
 from service.engine.layout import Layout
 from service.engine.scheduler import Limits
 from service.engine.session import Model, OnnxModel
-from service.errors import EngineFailedError
+from service.errors import BundleError, EngineFailedError, StartupError
 from service.metrics import Metrics, ModelLabels
 from service.planning import JobLimits
 from service.repository import find_bundles
@@ -279,7 +279,12 @@ class Server:
 
 def _load(folder: Path, settings: Settings) -> Loaded:
     started = time.monotonic()
-    read = bundle.load(folder)
-    model = OnnxModel.load(read, settings.provider, settings.run_threads)
-    tokenizer = Tokenizer.from_bundle(read)
+    try:
+        read = bundle.load(folder)
+        model = OnnxModel.load(read, settings.provider, settings.run_threads)
+        tokenizer = Tokenizer.from_bundle(read)
+    except StartupError:
+        raise
+    except Exception as error:  # whatever a library makes of a bundle that nobody of good will made
+        raise BundleError(f"{folder} cannot be loaded ({error!r}); export the bundle again") from error
     return Loaded(read.name, read.version, model.provider, model, tokenizer, time.monotonic() - started)
