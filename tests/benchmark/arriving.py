@@ -83,7 +83,7 @@ class _Watch:
     def __init__(self, send: Send, arrivals: Arrivals) -> None:
         self._send = send
         self._arrivals = arrivals
-        self._slow = 0
+        self._slow: set[int] = set()
         self._hopeless = asyncio.Event()
         self.latencies: list[float] = []
 
@@ -92,12 +92,12 @@ class _Watch:
         loop = asyncio.get_running_loop()
         at = loop.time()
         tasks = []
-        for text, gap in zip(texts, gaps, strict=True):
+        for number, (text, gap) in enumerate(zip(texts, gaps, strict=True)):
             at += gap
             await asyncio.sleep(at - loop.time())
             if self._hopeless.is_set():
                 break
-            tasks.append(asyncio.create_task(self._one(text, at)))
+            tasks.append(asyncio.create_task(self._one(number, text, at)))
         ended = asyncio.gather(*tasks, return_exceptions=True)
         hopeless = asyncio.create_task(self._hopeless.wait())
         await asyncio.wait((ended, hopeless), return_when=asyncio.FIRST_COMPLETED)
@@ -111,33 +111,35 @@ class _Watch:
 
     async def closed(self, texts: Sequence[str]) -> bool:
         """Send each text when there is room for it; return whether the bound was kept."""
-        waiting = iter(texts)
+        waiting = iter(enumerate(texts))
 
         async def lane() -> None:
-            for text in waiting:
-                await self._one(text, asyncio.get_running_loop().time())
+            for number, text in waiting:
+                await self._one(number, text, asyncio.get_running_loop().time())
 
         await asyncio.gather(*(lane() for _ in range(self._arrivals.in_flight or 1)))
         return not self._hopeless.is_set()
 
-    async def _one(self, text: str, at: float) -> None:
+    async def _one(self, number: int, text: str, at: float) -> None:
         loop = asyncio.get_running_loop()
-        if math.isinf(self._arrivals.bound):
-            await self._send(text)
-            self.latencies.append(loop.time() - at)
-            return
-        alarm = loop.call_at(at + self._arrivals.bound, self._count_slow)
+        bound = self._arrivals.bound
+        alarm = None if math.isinf(bound) else loop.call_at(at + bound, self._note_slow, number)
         try:
             await self._send(text)
+            seconds = loop.time() - at
         except (grpc.RpcError, OSError, EOFError):
-            self.latencies.append(math.inf)  # too late, as its alarm will say
-        else:
-            self.latencies.append(loop.time() - at)
+            if alarm is None:
+                raise
+            seconds = math.inf
+        self.latencies.append(seconds)
+        if alarm is not None:
             alarm.cancel()
+        if seconds > bound:
+            self._note_slow(number)
 
-    def _count_slow(self) -> None:
-        self._slow += 1
-        if self._slow > TOLERATED * self._arrivals.number:
+    def _note_slow(self, number: int) -> None:
+        self._slow.add(number)
+        if len(self._slow) > TOLERATED * self._arrivals.number:
             self._hopeless.set()
 
 

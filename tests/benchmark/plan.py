@@ -57,7 +57,7 @@ class Sizes:
 
 QUICK = Sizes(rounds=2, sentences=12, single_sentences=4, latency_calls=4, starts=1, start_requests=12, host_steps=24,
               invariance_sentences=12, decoding_sentences=12, arrival_rounds=1, unloaded_texts=4, capacity_texts=64,
-              probe_seconds=1.0, probe_texts=10, probes=2, crowd_texts=20, crowd_calls=4, storm_calls=100)  # fmt: skip
+              probe_seconds=1.0, probe_texts=10, probes=2, crowd_texts=20, crowd_calls=4, storm_calls=64)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
