@@ -1,5 +1,6 @@
 """What a job becomes before it is decoded: texts cut into segments, and a request for each."""
 
+import asyncio
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -96,6 +97,8 @@ async def plan(served: Served, job: Job, recipe: Recipe, *, incremental: bool = 
     """Cut the texts of a job into segments and make their requests; raises InvalidRequestError."""
     made = Plan(served, job)
     for index in range(len(job.texts)):
+        if index % segments.TURN == segments.TURN - 1:
+            await asyncio.sleep(0)
         prefix_ids = _prefix_ids(served, job, index) if job.prefixes else ()
         cut = await _cut(served, job, index, whole=bool(prefix_ids) or not job.options.split)
         made.texts.append(cut)
