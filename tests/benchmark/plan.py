@@ -81,10 +81,12 @@ class Plan:
 
     def check(self) -> None:
         """Raise ValueError, StartupError or OSError where something is missing, or does not belong together."""
-        from export.bundle_command import check_origin  # noqa: PLC0415  needs torch, which most workers do not
+        from export.attention_rnn_original import AttentionRnnOriginal  # noqa: PLC0415  torch, which few workers need
+        from export.bundle_command import check_origin  # noqa: PLC0415
 
+        facts = AttentionRnnOriginal.load(self.checkpoint).facts
         for bundle in self.bundles:
-            check_origin(read_manifest(bundle), self.checkpoint)
+            check_origin(read_manifest(bundle), facts)
         for name in TEST_SETS:
             if not (self.corpus / name).is_file():
                 raise ValueError(f"--corpus: {self.corpus} has no {name}; {COMMITTED} holds a few sentences of it")
