@@ -106,6 +106,12 @@ class Settings:
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")
     ] = "info"
+    otlp_endpoint: Annotated[
+        str | None, Meta(description="where spans go by OTLP over gRPC, such as http://127.0.0.1:4317")
+    ] = None
+    trace_share: Annotated[
+        float, Meta(ge=0, le=1, description="share of calls that are traced where the client does not say")
+    ] = 0.01
 
     @property
     def run_threads(self) -> int:

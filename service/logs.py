@@ -51,6 +51,7 @@ class RequestLine(msgspec.Struct, omit_defaults=True, kw_only=True):
     reason: str = ""
     model: str = ""
     client: str = ""
+    trace_id: str = ""
     texts: int = 0
     source_tokens: int = 0
     target_tokens: int = 0

@@ -151,12 +151,12 @@ class MethodMetrics:
         """Count a call that came in."""
         self._started.inc()
 
-    def finish(self, code: str, seconds: float) -> None:
-        """Count a call that ended with this gRPC code."""
+    def finish(self, code: str, seconds: float, trace_id: str = "") -> None:
+        """Count a call that ended with this gRPC code; a trace that somebody keeps is its bucket's exemplar."""
         if (counter := self._handled.get(code)) is None:
             counter = self._handled[code] = self._handled_family.labels(*self._labels, code)
         counter.inc()
-        self._handling.observe(seconds)
+        self._handling.observe(seconds, {"trace_id": trace_id} if trace_id else None)
 
 
 class Metrics(Collector):

@@ -19,6 +19,7 @@ from service.logs import FIELDS, RequestLine, RequestLog
 from service.metrics import MethodMetrics, Metrics
 from service.rpc.access import Access, Context
 from service.rpc.status import DETAILS_KEY, status_code, status_details
+from service.tracing import NoSpans, Spans, trace_headers
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Call:
     deadline: float | None
     """On the clock of time.monotonic, in seconds."""
     line: RequestLine
+    trace: dict[str, str]
+    """The client's headers of W3C trace context."""
 
 
 class Passage:
@@ -82,7 +85,7 @@ class Passage:
             self.code = self._border.interruption(self.call)
         if self._client is not None:
             self._client.__exit__(kind, error, traceback)
-        self._border.finish(self._counters, self.call.line, self.code, self._started)
+        self._border.finish(self._counters, self.call, self.code, self._started)
         return self.told is not None
 
 
@@ -94,12 +97,14 @@ class Border:
         metrics: Metrics,
         log: RequestLog,
         access: Access | None = None,
+        spans: Spans | None = None,
         clock: Callable[[], float] = time.monotonic,
         new_id: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self._metrics = metrics
         self._log = log
         self._access = access
+        self._spans = spans or NoSpans()
         self._clock = clock
         self._new_id = new_id
 
@@ -180,19 +185,24 @@ class Border:
         late = call.deadline is not None and self._clock() >= call.deadline - GRAIN_SECONDS
         return "DEADLINE_EXCEEDED" if late else "CANCELLED"
 
-    def finish(self, counters: MethodMetrics, line: RequestLine, code: str, started: float) -> None:
-        """Count a call that ended, and write its line."""
-        seconds = self._clock() - started
-        counters.finish(OTHER_SPELLING.get(code) or code.title().replace("_", ""), seconds)
+    def finish(self, counters: MethodMetrics, call: Call, code: str, started: float) -> None:
+        """Count a call that ended, send its spans, and write its line."""
+        seconds, line = self._clock() - started, call.line
         line.code, line.total_ms = code, round(seconds * 1e3, 3)
+        traced = self._spans.record(line, call.trace, seconds)
+        line.trace_id = traced.trace_id
+        spelling = OTHER_SPELLING.get(code) or code.title().replace("_", "")
+        counters.finish(spelling, seconds, traced.trace_id if traced.sampled else "")
         self._log.write(line)
 
     def _passage(self, name: str, context: Context, counters: MethodMetrics) -> Passage:
         now = self._clock()
         remaining = cast("float | None", context.time_remaining())  # None: no deadline; the stubs know only float
-        request_id = _given_id(context.invocation_metadata() or ()) or self._new_id()
+        metadata = context.invocation_metadata() or ()
+        request_id = _given_id(metadata) or self._new_id()
         deadline = None if remaining is None else now + remaining
-        call = Call(request_id, deadline, RequestLine(request_id=request_id, method=name))
+        line = RequestLine(request_id=request_id, method=name)
+        call = Call(request_id, deadline, line, trace_headers(metadata))
         return Passage(self, counters, call, now)
 
     async def _abort(self, context: Context, passage: Passage) -> NoReturn:
