@@ -28,7 +28,6 @@ def generate(
     """Decode one batch greedily; each row ends where its own limit is, as in a bundle."""
     ids, lengths = pad_sources(sources, rules.pad_id)
     mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-    # A new one, so that nothing else that a checkpoint asks for, such as several beams, is in force.
     config = GenerationConfig(
         max_length=limits.target_limit(int(lengths.max())) + 1, num_beams=1, do_sample=False,
         decoder_start_token_id=rules.start_id, pad_token_id=rules.pad_id, eos_token_id=rules.end_id,

@@ -29,7 +29,8 @@ class Prepared(NamedTuple):
     @property
     def words(self) -> int:
         """Ids from here on have no piece."""
-        known: dict[str, int] = self.library.get_vocab()
+        file = self.tokenizer.ids_file
+        known: dict[str, int] = self.library.get_vocab() if file is None else json.loads(self.contents[file])
         return max(known.values()) + 1
 
     def source_ids(self, text: str) -> list[int]:
@@ -58,6 +59,7 @@ def prepare(checkpoint: Checkpoint, languages: Languages) -> Prepared:
         target_in_source = _marian_target(tokenizer, languages.target)
     elif _language_tokens(tokenizer):
         tokenizer.src_lang = _language(tokenizer, languages.source)
+        tokenizer.tgt_lang = _language(tokenizer, languages.target)
         language = tokenizer.convert_tokens_to_ids(_token(tokenizer, languages.target))
         # mBART's first version starts with the language; all others are made to choose it.
         start_id, first_id = (language, None) if _kind(tokenizer) == "MBartTokenizer" else (start_id, language)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from export import decoding
@@ -62,6 +62,8 @@ class TransformerOriginal:
     def __init__(self, model: PreTrainedModel, parts: Parts, prepared: Prepared, facts: Facts) -> None:
         self.model, self.parts, self.facts = model, parts, facts
         self.rules = rules_of(model, prepared)
+        # What else the checkpoint asks for, such as several beams, would be in force wherever `generate` is not told.
+        model.generation_config = GenerationConfig()
         self._prepared = prepared
 
     @classmethod
@@ -116,6 +118,10 @@ class TransformerOriginal:
     def source_ids(self, text: str) -> list[int]:
         """Encode a source text with all that belongs around it."""
         return self._prepared.source_ids(text)
+
+    def target_ids(self, text: str) -> list[int]:
+        """Encode a target text, without start and end."""
+        return self._prepared.target_ids(text)
 
     def target_text(self, ids: Sequence[int]) -> str:
         """Decode target ids without start and end symbol."""
