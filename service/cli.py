@@ -100,7 +100,7 @@ def _serve(given: argparse.Namespace) -> int:
     from service import process, server  # noqa: PLC0415
 
     if given.check:
-        print(*server.check(settings), sep="\n")
+        print(*process.check(settings), sep="\n")
         return 0
 
     program = sys.argv[0] if Path(sys.argv[0]).name == "dragoman" else "dragoman"

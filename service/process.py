@@ -11,9 +11,13 @@ from collections.abc import Callable
 
 import uvloop
 
-from service import logs
+from service import bundle, logs
+from service.clients import read_clients
 from service.config import Settings
-from service.server import Loaded, Ready, Server, load_models
+from service.models import Loaded, load_models
+from service.repository import find_bundles
+from service.rpc import transport
+from service.server import Ready, Server
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +30,19 @@ def run(
     # A call crosses the loop a dozen times: uvloop takes a quarter off what each costs.
     uvloop.run(_serve(Server(settings, functools.partial(load, settings), log), announce))
     return 0
+
+
+def check(settings: Settings) -> list[str]:
+    """Read all files that a server would read, without serving; return what is there. Raises StartupError."""
+    found = []
+    if transport.read_certificates(settings) is not None:
+        found.append(f"certificates: {'mutual ' if settings.tls_client_authority else ''}TLS")
+    if settings.clients is not None:
+        found.append(f"clients: {len(read_clients(settings.clients))}")
+    for folder in find_bundles(settings.model_repository):
+        read = bundle.load(folder)
+        found.append(f"model: {read.name}@{read.version}, {sum(map(len, read.contents.values())) / 1e6:.1f} MB")
+    return [*found, "these settings can be served"]
 
 
 async def _serve(server: Server, announce: Callable[[Ready], None]) -> None:
@@ -50,5 +67,8 @@ async def _serve(server: Server, announce: Callable[[Ready], None]) -> None:
             logger.info("ready", extra={logs.FIELDS: dataclasses.asdict(ready)})
             await waiting
             await server.drain()
+            await server.leave()
+            sys.stdout.flush()
+            os._exit(0)
     finally:
         await server.stop()

@@ -4,10 +4,8 @@ import asyncio
 import gc
 import logging
 import os
-import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIServer
 
@@ -17,26 +15,24 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_reflection.v1alpha import reflection
 
-from service import bundle, logs, vitals
+from service import logs, tracing, vitals
 from service.admission import Admission
+from service.bundle import Manifest
 from service.catalog import Catalog, Served
-from service.clients import read_clients
 from service.config import Settings
 from service.engine.engine import Engine
 from service.engine.layout import Layout
 from service.engine.scheduler import Limits
-from service.engine.session import Model, OnnxModel
-from service.errors import BundleError, EngineFailedError, StartupError
+from service.errors import EngineFailedError
 from service.metrics import Metrics, ModelLabels
+from service.models import Loaded
 from service.planning import JobLimits
-from service.repository import find_bundles
 from service.request import Output
 from service.rpc import transport
 from service.rpc.access import Access, GuardedHealth
 from service.rpc.border import Border
 from service.rpc.servicer import SERVICE, TranslationServicer
 from service.stream import Streams
-from service.tokenizer import Tokenizer
 from service.translator import Translator
 from service.watchdog import Watchdog
 
@@ -52,18 +48,6 @@ SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERV
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """A model ready to run."""
-
-    name: str
-    version: str
-    provider: str
-    model: Model
-    tokenizer: Tokenizer
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class Ready:
     """What a server that serves tells its surroundings."""
 
@@ -71,24 +55,6 @@ class Ready:
     metrics_url: str
     models: list[str]
     health_address: str | None = None
-
-
-def load_models(settings: Settings) -> list[Loaded]:
-    """Load every bundle of the repository; raises StartupError."""
-    return [_load(folder, settings) for folder in find_bundles(settings.model_repository)]
-
-
-def check(settings: Settings) -> list[str]:
-    """Read all files that a server would read, without serving; return what is there. Raises StartupError."""
-    found = []
-    if transport.read_certificates(settings) is not None:
-        found.append(f"certificates: {'mutual ' if settings.tls_client_authority else ''}TLS")
-    if settings.clients is not None:
-        found.append(f"clients: {len(read_clients(settings.clients))}")
-    for folder in find_bundles(settings.model_repository):
-        read = bundle.load(folder)
-        found.append(f"model: {read.name}@{read.version}, {sum(map(len, read.contents.values())) / 1e6:.1f} MB")
-    return [*found, "these settings can be served"]
 
 
 class Server:
@@ -111,6 +77,7 @@ class Server:
         self._watchdog = Watchdog(settings.stall_seconds)
         self._ready, self._alive, self._stalled = False, True, False
         self._access: Access | None = None
+        self._spans: tracing.Spans = tracing.NoSpans()
         self._served: list[Served] = []
         self._grpc: grpc.aio.Server | None = None
         self._probed: grpc.aio.Server | None = None
@@ -122,6 +89,7 @@ class Server:
         """Listen, load, then serve; raises StartupError."""
         settings = self._settings
         self._access = Access.from_file(settings.clients) if settings.clients else None
+        self._spans = tracing.open_spans(settings.otlp_endpoint, settings.trace_share, SERVICE)
         self._grpc = grpc.aio.server(options=transport.server_options(settings))
         address = transport.listen(self._grpc, settings)  # before anything slow is done
         self._http, metrics_url = self._listen_metrics()
@@ -148,11 +116,7 @@ class Server:
         )
 
     async def drain(self) -> None:
-        """Be not ready any more, serve on for a while, then refuse what is new and let finish what runs.
-
-        gRPC's own way to refuse, closing the port, would end calls that are on their way as CANCELLED, which no client
-        retries; so the port stays open until all is done, and answers UNAVAILABLE.
-        """
+        """Be not ready any more, serve on for a while, then refuse what is new and let finish what runs."""
         settings = self._settings
         logger.info("draining", extra={logs.FIELDS: {"texts": self.admission.admitted}})
         self._ready = False
@@ -163,6 +127,16 @@ class Server:
             await asyncio.wait_for(self.admission.idle(), settings.drain_seconds)
         except TimeoutError:
             logger.warning("still running; ending it", extra={logs.FIELDS: {"texts": self.admission.admitted}})
+
+    async def leave(self) -> None:
+        """Come to rest with the port open, as the last thing before the process ends and closes it.
+
+        A call that arrives at that moment fails as UNAVAILABLE, and its client tries another server; stopping gRPC
+        would end it as CANCELLED, which no client retries.
+        """
+        for served in self._served:
+            await asyncio.to_thread(served.engine.stop)
+        await asyncio.sleep(LAST_ANSWERS_SECONDS)
 
     async def stop(self) -> None:
         """End everything that was started, and wait for it."""
@@ -177,6 +151,7 @@ class Server:
         if self._http is not None:
             await asyncio.to_thread(self._http.shutdown)
             self._http.server_close()
+        await asyncio.to_thread(self._spans.close)
 
     async def _serve_health(self) -> str | None:
         """Answer health probes on a port of their own, from before the models are loaded; return its address."""
@@ -228,7 +203,7 @@ class Server:
             streams=streams,
         )
 
-    def _limits(self, manifest: bundle.Manifest) -> Limits:
+    def _limits(self, manifest: Manifest) -> Limits:
         """Return the bounds of a model's engine: caches are bounded in tokens, settings in bytes."""
         token_bytes = Layout.of(manifest).token_bytes
         tokens = self._settings.cache_megabytes * 10**6 // token_bytes if token_bytes else None
@@ -239,7 +214,8 @@ class Server:
         limits = JobLimits(settings.max_texts_per_request, settings.max_text_bytes, settings.max_rows)
         translator = Translator(self.admission, limits)
         servicer = TranslationServicer(Catalog(self._served), translator, settings.segments_in_flight)
-        server.add_generic_rpc_handlers((servicer.handlers(Border(self._metrics, self._log, self._access)),))
+        border = Border(self._metrics, self._log, self._access, self._spans)
+        server.add_generic_rpc_handlers((servicer.handlers(border),))
         guarded = self._access if settings.health_access == "clients" else None
         checked = self._health if guarded is None else GuardedHealth(self._health, guarded)
         health_pb2_grpc.add_HealthServicer_to_server(checked, server)
@@ -275,16 +251,3 @@ class Server:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _load(folder: Path, settings: Settings) -> Loaded:
-    started = time.monotonic()
-    try:
-        read = bundle.load(folder)
-        model = OnnxModel.load(read, settings.provider, settings.run_threads)
-        tokenizer = Tokenizer.from_bundle(read)
-    except StartupError:
-        raise
-    except Exception as error:  # whatever a library makes of a bundle that nobody of good will made
-        raise BundleError(f"{folder} cannot be loaded ({error!r}); export the bundle again") from error
-    return Loaded(read.name, read.version, model.provider, model, tokenizer, time.monotonic() - started)

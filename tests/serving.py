@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2
 
 from dragoman.v1 import translation_pb2 as pb
 from dragoman.v1 import translation_pb2_grpc
-from service import config, logs, process, server
+from service import config, logs, models, process, server
 from service.engine.session import Model
 from service.errors import StartupError
 from service.subwords import SentencePieces
@@ -56,9 +56,9 @@ def reversing(on_step: Callable[[int], None] = lambda rows: None, **limits: int)
     return model
 
 
-def loaded(model: Model, name: str = "toy", version: str = "1") -> server.Loaded:
+def loaded(model: Model, name: str = "toy", version: str = "1") -> models.Loaded:
     """Return the model as if it had been read from a repository."""
-    return server.Loaded(name, version, "cpu", model, tokenizer(), 0.25)
+    return models.Loaded(name, version, "cpu", model, tokenizer(), 0.25)
 
 
 class Gate:
@@ -94,7 +94,7 @@ class Gate:
 class LiveServer:
     """A server on a thread of its own, on free ports, and a client's ways to reach it."""
 
-    def __init__(self, models: Sequence[server.Loaded], **settings: Any) -> None:
+    def __init__(self, models: Sequence[models.Loaded], **settings: Any) -> None:
         self.log = io.StringIO()
         log = logs.configure("json", "info", self.log)
         self.server = server.Server(config.Settings(port=0, metrics_port=0, **settings), lambda: list(models), log)

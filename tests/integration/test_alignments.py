@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dragoman.v1 import translation_pb2 as pb
-from service import config, server
+from service import config, models
 from service.config import EMBEDDED
 from tests.serving import LiveServer
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not any(EMBEDDED.glob("*/*/bundle.json")), reaso
 @pytest.fixture(scope="module")
 def live() -> Iterator[LiveServer]:
     """Serve the embedded model."""
-    with LiveServer(server.load_models(config.Settings(provider="cpu"))) as started:
+    with LiveServer(models.load_models(config.Settings(provider="cpu"))) as started:
         yield started
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from service import bundle, graph_file, server
+from service import bundle, graph_file, models
 from service.config import Settings
 from service.errors import BundleError, StartupError
 
@@ -168,7 +168,7 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
 def outcome(repository: Path) -> str:
     """Load a repository as a server does; return how that ends."""
     try:
-        server.load_models(Settings(model_repository=repository, provider="cpu", threads=1))
+        models.load_models(Settings(model_repository=repository, provider="cpu", threads=1))
     except StartupError as error:
         return type(error).__name__
     return "loaded"
