@@ -56,6 +56,8 @@ class RequestLine(msgspec.Struct, omit_defaults=True, kw_only=True):
     source_tokens: int = 0
     target_tokens: int = 0
     steps: int = 0
+    finish_reason: str = ""
+    """Of each text's best candidate; different ones with commas."""
     queue_ms: float = 0.0
     encode_ms: float = 0.0
     decode_ms: float = 0.0

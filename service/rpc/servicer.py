@@ -121,3 +121,5 @@ def _note(line: RequestLine, result: Result) -> None:
     line.encode_ms = round(timing.encode * 1e3, 3)
     line.decode_ms = round(timing.decode * 1e3, 3)
     line.steps = timing.steps
+    reasons = {translation.candidates[0].hypothesis.finish_reason.value for translation in result.translations}
+    line.finish_reason = ",".join(sorted(reasons))

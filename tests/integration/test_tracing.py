@@ -98,6 +98,7 @@ def test_a_trace_is_found_from_log_and_metrics() -> None:
         with urllib.request.urlopen(urllib.request.Request(live.ready.metrics_url, headers=accept)) as page:  # noqa: S310
             text = page.read().decode()
         lines = [line for line in live.log_lines() if line["message"] == "request"]
+    assert ["end", "end"] == [line["finish_reason"] for line in lines]
     assert [TRACE, None] == [line.get("trace_id") for line in lines]
     assert 1 == text.count(f'# {{trace_id="{TRACE}"}}')
 
