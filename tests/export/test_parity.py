@@ -98,30 +98,33 @@ def test_a_row_does_not_depend_on_its_neighbours(precision: Precision, attention
 
 
 @pytest.mark.parametrize("attention", ["dot", "general", "concat"])
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_rows_of_a_group_share_their_memory(precision: Precision, attention: str) -> None:
-    """Four rows that read one memory give what they give with a copy each."""
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("int8", 0.05)])
+def test_rows_of_a_group_share_their_memory(precision: Precision, tolerance: float, attention: str) -> None:
+    """Four rows that read one memory give what they give with a copy each, and the same bits beside other groups.
+
+    One product for four rows adds in another order than four products; int8 may then round to the next step.
+    """
     model = load(AttentionRnnConfig(300, 400, "lstm", attention, 32, 64), precision)  # type: ignore[arg-type]
     ids = np.random.default_rng(3).integers(4, 300, (3, 12))
     lengths = np.array([12, 5, 9])
     ids *= np.arange(12) < lengths[:, None]
     encoded = model.encode(ids, lengths)
     state = {name: values.repeat(4, axis=0) for name, values in encoded.state.items()}
-    grouped = encoded.memory | state
-    copied = {name: values.repeat(4, axis=0) for name, values in encoded.memory.items()} | state
+    copies = {name: values.repeat(4, axis=0) for name, values in encoded.memory.items()}
+    alone = {name: values[:1].copy() for name, values in encoded.memory.items()}
     tokens = np.arange(4, 16)
     for _ in range(5):
-        of_group, of_copy = (
-            model.step(tokens, grouped, 5, attention=True),
-            model.step(tokens, copied, 5, attention=True),
-        )
-        grouped |= of_group.state
-        copied |= of_copy.state
-        tokens = of_copy.ids[:, 0].copy()
+        of_group = model.step(tokens, encoded.memory | state, 5, attention=True)
+        of_copy = model.step(tokens, copies | state, 5, attention=True)
+        first = {name: values[:4].copy() for name, values in state.items()}
+        of_one = model.step(tokens[:4].copy(), alone | first, 5, attention=True)
+        state, tokens = of_group.state, of_group.ids[:, 0].copy()
 
-        np.testing.assert_array_equal(of_copy.ids, of_group.ids)
-        np.testing.assert_allclose(of_copy.log_probs, of_group.log_probs, atol=1e-6)
-        np.testing.assert_allclose(of_copy.attention, of_group.attention, atol=1e-6)  # type: ignore[arg-type]
+        np.testing.assert_allclose(of_group.log_probs, of_copy.log_probs, atol=tolerance)
+        assert of_group.attention is not None
+        np.testing.assert_allclose(of_group.attention, of_copy.attention, atol=tolerance)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(of_group.ids[:4], of_one.ids)
+        np.testing.assert_array_equal(of_group.log_probs[:4], of_one.log_probs)
     assert ("group", "source", 64) == next(t.axes for t in model.manifest.decoder_step.inputs if t.name == "states")
 
 
