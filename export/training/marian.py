@@ -15,7 +15,7 @@ from export.transformer.marian_vocabulary import MarianVocabulary
 LONGEST = 512
 """Positions that have an embedding."""
 RESIDUAL_GAIN = 0.2
-"""Size of what a layer adds at first, against the usual."""
+"""Size of what a layer of the encoder adds at first, against the usual."""
 
 
 class MarianLearner:
@@ -71,13 +71,14 @@ def new_model(vocabulary: MarianVocabulary, sizes: MarianConfig) -> MarianMTMode
 
 
 def _calm(model: MarianMTModel) -> None:
-    """Let layers begin as almost nothing: with a norm behind every residual, the encoder forgets its words otherwise.
+    """Let the encoder's layers begin as almost nothing: with a norm behind every residual, they forget words otherwise.
 
     Full-size layers make all positions alike within a thousand updates, before the decoder has learnt to tell them
     apart (the idea of T-Fixup: Huang et al., "Improving Transformer Optimization Through Better Initialization", 2020).
+    The decoder's stay as they are: without them its output, tied to its input, says every word again.
     """
     with torch.no_grad():
-        for name, weight in model.named_parameters():
+        for name, weight in model.model.encoder.named_parameters():
             if name.endswith(("out_proj.weight", "fc2.weight")):
                 weight.mul_(RESIDUAL_GAIN)
 

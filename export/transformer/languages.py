@@ -67,7 +67,7 @@ def prepare(checkpoint: Checkpoint, languages: Languages) -> Prepared:
     prefix = [*target_in_source, *prefix, *_ids(tokenizer, languages.task, special=False)]
     files, contents, kind = _files(tokenizer)
     source, target, ids = files
-    special = {*tokenizer.all_special_ids, *target_in_source, start_id, first_id} - {None, tokenizer.unk_token_id}
+    special = {*tokenizer.all_special_ids, *target_in_source, start_id, first_id} - {None}
     made = Tokenizer(
         kind=kind, source_file=source, target_file=target, ids_file=ids, pad_id=tokenizer.pad_token_id,
         unknown_id=tokenizer.unk_token_id, start_id=start_id, end_id=tokenizer.eos_token_id,
