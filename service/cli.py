@@ -68,10 +68,6 @@ def _parser() -> Parser:
     health.add_argument("--server", default=config.health_server(), metavar="HOST:PORT", help="default: as serve does")
     health.add_argument("--service", default="", help="one service instead of the whole server")
     health.add_argument("--timeout", type=float, default=3.0, metavar="SECONDS", help="for the call")
-    health.add_argument("--tls-authority", type=Path, metavar="FILE", help="who signed the server's certificate: TLS")
-    health.add_argument("--tls-certificate", type=Path, metavar="FILE", help="the certificate to show")
-    health.add_argument("--tls-key", type=Path, metavar="FILE", help="its key")
-    health.add_argument("--token-file", type=Path, metavar="FILE", help="a file with the token to show")
     health.set_defaults(run=_health)
 
     translate = translate_command.declare(commands)
@@ -86,6 +82,13 @@ def _parser() -> Parser:
     for client in (translate, models, load):
         client.add_argument("--server", default=config.client_server(), metavar="HOST:PORT", help="[DRAGOMAN_SERVER]")
         client.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="for one call")
+    for client in (health, translate, models):
+        client.add_argument(
+            "--tls-authority", type=Path, metavar="FILE", help="who signed the server's certificate: TLS"
+        )
+        client.add_argument("--tls-certificate", type=Path, metavar="FILE", help="the certificate to show")
+        client.add_argument("--tls-key", type=Path, metavar="FILE", help="its key")
+        client.add_argument("--token-file", type=Path, metavar="FILE", help="a file with the token to show")
     return parser
 
 
@@ -117,8 +120,7 @@ def _health(given: argparse.Namespace) -> int:
     from service.rpc.channel import Connection  # noqa: PLC0415
     from service.rpc.probe import probe  # noqa: PLC0415
 
-    connection = Connection(given.server, given.tls_authority, given.tls_certificate, given.tls_key, given.token_file)
-    found = probe(connection, given.service, given.timeout)
+    found = probe(Connection.from_arguments(given), given.service, given.timeout)
     print(found)
     return 0 if found == "SERVING" else 1
 
@@ -128,9 +130,10 @@ def _models(given: argparse.Namespace) -> int:
         rows = [_described(folder) for folder in find_bundles(given.model_repository)]
     else:
         from service.rpc import client  # noqa: PLC0415
+        from service.rpc.channel import Connection  # noqa: PLC0415
 
         try:
-            with client.Client(given.server, given.timeout) as connection:
+            with client.Client(Connection.from_arguments(given), given.timeout) as connection:
                 rows = connection.models()
         except client.ClientError as error:
             return _complain(error, 1)

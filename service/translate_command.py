@@ -43,6 +43,7 @@ def declare(commands: Any) -> argparse.ArgumentParser:  # noqa: ANN401  argparse
 def run(given: argparse.Namespace) -> int:
     """Translate; return the exit status."""
     from service.rpc import client  # noqa: PLC0415
+    from service.rpc.channel import Connection  # noqa: PLC0415
 
     sampled = given.sample or any(value is not None for value in (given.temperature, given.top_k, given.top_p))
     draw = client.Draw(given.temperature, given.top_k, given.top_p, given.seed) if sampled else None
@@ -60,7 +61,7 @@ def run(given: argparse.Namespace) -> int:
         alignments=given.alignments,
     )
     try:
-        with client.Client(given.server, given.timeout) as connection:
+        with client.Client(Connection.from_arguments(given), given.timeout) as connection:
             if given.stream:
                 return _stream(connection, given.texts or _lines(sys.stdin), choice)
             if given.texts:

@@ -20,6 +20,7 @@ from service.load.objective import Objective, read_objective
 from service.load.page import page
 from service.load.plan import Phase, PlanError
 from service.metrics import version
+from service.rpc.channel import Connection
 from service.rpc.client import Client
 from service.terminal import ModelRow
 
@@ -57,7 +58,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _job(given: argparse.Namespace) -> Job:
     """Return what the client processes are to do, after a look at the server; raises ClientError."""
-    with Client(given.server, given.timeout) as client:
+    with Client(Connection(given.server), given.timeout) as client:
         models = client.models()
     model = _named(models, given.model)
     return Job(

@@ -1,5 +1,6 @@
 """How a client reaches a server: in plain text, or by TLS with a certificate and a token of its own."""
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,11 @@ class Connection:
     key: Path | None = None
     token: Path | None = None
     """A file with the token: an argument would stand in the list of processes."""
+
+    @classmethod
+    def from_arguments(cls, given: argparse.Namespace) -> "Connection":
+        """Read what a client command was given."""
+        return cls(given.server, given.tls_authority, given.tls_certificate, given.tls_key, given.token_file)
 
     def open(self) -> grpc.Channel:
         """Return a channel, which connects at its first call; raises StartupError."""

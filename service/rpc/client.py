@@ -12,6 +12,7 @@ from google.protobuf.json_format import MessageToDict
 
 from dragoman.v1 import translation_pb2 as pb
 from dragoman.v1 import translation_pb2_grpc
+from service.rpc.channel import Connection
 from service.rpc.status import read_details
 from service.terminal import AttentionPicture, ModelRow, aligned_words
 
@@ -64,11 +65,11 @@ class Translated:
 class Client:
     """A connection to one server."""
 
-    def __init__(self, server: str, timeout: float) -> None:
-        """Take the server's host:port and the time that a call may take, in seconds."""
-        self._server = server
+    def __init__(self, connection: Connection, timeout: float) -> None:
+        """Take the way to the server and the time that a call may take, in seconds; raises StartupError."""
+        self._server = connection.server
         self._timeout = timeout
-        self._channel = grpc.insecure_channel(server)
+        self._channel = connection.open()
         self._stub = translation_pb2_grpc.TranslationServiceStub(self._channel)
 
     def __enter__(self) -> "Client":

@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2
 
 from dragoman.v1 import translation_pb2 as pb
 from dragoman.v1 import translation_pb2_grpc
+from service import cli
 from service.clients import token_digest
 from service.rpc.channel import Connection
 from service.rpc.probe import probe
@@ -166,6 +167,18 @@ def test_a_token_over_tls(keys: Keys, token: Path) -> None:
         assert [CODES.OK, CODES.UNAUTHENTICATED] == [
             outcome(keys.connection(live, token=token)), outcome(keys.connection(live))
         ]  # fmt: skip
+
+
+def test_the_command_line_over_tls(keys: Keys, token: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`dragoman translate` and `dragoman models` with an authority and a token; without, they say what is missing."""
+    clients = clients_file(keys.folder, "web: {token_sha256: [DIGEST]}")
+    with LiveServer([loaded(reversing())], clients=clients, **keys.settings()) as live:
+        trust = ["--server", live.ready.address, "--tls-authority", str(keys.authority_file)]
+        assert 0 == cli.main(["translate", *trust, "--token-file", str(token), "abc"])
+        assert 0 == cli.main(["models", *trust, "--token-file", str(token)])
+        assert "cba" == capsys.readouterr().out.splitlines()[0]
+        assert 1 == cli.main(["translate", *trust, "abc"])
+        assert "[UNAUTHENTICATED, request " in capsys.readouterr().err
 
 
 def test_names_in_certificates(keys: Keys) -> None:
