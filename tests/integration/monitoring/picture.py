@@ -79,7 +79,7 @@ def _draw(ask: Callable[[str], list[dict[str, Any]]], target: Path) -> None:
         axes.set_title(panel["title"], loc="left", fontsize=8, fontweight="bold", pad=4)
         found = [(target, ask(dashboard.filled(target["expr"]))) for target in panel["targets"]]
         DRAWERS[panel["type"]](axes, panel, found)
-    figure.savefig(target, dpi=110)
+    figure.savefig(target, dpi=90)
 
 
 def _lines(axes: Axes, panel: dict[str, Any], found: list[tuple[dict[str, Any], list[dict[str, Any]]]]) -> None:
@@ -111,7 +111,7 @@ def _lines(axes: Axes, panel: dict[str, Any], found: list[tuple[dict[str, Any], 
     axes.spines[["top", "right"]].set_visible(False)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}{suffix}")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
-    axes.legend(loc="upper left", fontsize=6, frameon=False, ncols=2)
+    axes.legend(loc="upper left", fontsize=6, frameon=stacked, framealpha=0.85, edgecolor="white", ncols=2)
 
 
 def _heat(axes: Axes, panel: dict[str, Any], found: list[tuple[dict[str, Any], list[dict[str, Any]]]]) -> None:
@@ -135,16 +135,11 @@ def _heat(axes: Axes, panel: dict[str, Any], found: list[tuple[dict[str, Any], l
 
 def _number(axes: Axes, panel: dict[str, Any], found: list[tuple[dict[str, Any], list[dict[str, Any]]]]) -> None:
     scale, suffix = UNITS.get(panel["fieldConfig"]["defaults"]["unit"], (1.0, ""))
-    values = [float(one["values"][-1][1]) * scale for _, series in found for one in series]
-    axes.text(
-        0.5,
-        0.45,
-        f"{values[0]:.3g}{suffix}" if values else "-",
-        ha="center",
-        va="center",
-        fontsize=17,
-        color=COLOURS[2],
-    )
+    values = [float(one["values"][-1][1]) for _, series in found for one in series]
+    if suffix == " ms" and values[0] >= 1:
+        scale, suffix = 1.0, " s"
+    text = f"{values[0] * scale:.3g}{suffix}"
+    axes.text(0.5, 0.45, text, ha="center", va="center", fontsize=17, color=COLOURS[2])
     axes.set(xticks=[], yticks=[], facecolor="white")
 
 
