@@ -9,7 +9,7 @@ from service import bundle
 from service.bundle import Bundle
 from service.engine.engine import Engine
 from service.engine.scheduler import Limits
-from service.engine.session import OnnxModel, pick_provider
+from service.engine.session import OnnxModel, pick_provider, saturates
 from service.errors import BundleError, StartupError
 from service.request import DecodingParams, Request
 from tests.fakes import FakePermit, Recorder, ReversingModel
@@ -92,3 +92,16 @@ def test_a_provider_that_is_not_there_says_why() -> None:
     if picked == "cpu":
         with pytest.raises(StartupError, match="provider cuda is not to be had"):
             pick_provider("cuda")
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "expected"),
+    [("x86_64", "avx2 fma", True), ("x86_64", "avx2 avx512_vnni", False), ("x86_64", "avx_vnni", False),
+     ("aarch64", "asimd", False)],
+)  # fmt: skip
+def test_old_processors_are_told_from_new_ones(tmp_path: Path, machine: str, flags: str, *, expected: bool) -> None:
+    """Without VNNI, bytes are multiplied exactly instead of fast; elsewhere, and where nothing is known, fast."""
+    cpuinfo = tmp_path / "cpuinfo"
+    assert not saturates(machine, cpuinfo)
+    cpuinfo.write_text(f"processor : 0\nflags : {flags}\n")
+    assert expected is saturates(machine, cpuinfo)
