@@ -40,13 +40,13 @@ class Sizes:
     decoding_sentences: int = 400
     """At each number of sentences in flight, in each round."""
     arrival_rounds: int = 3
-    unloaded_texts: int = 100
+    unloaded_texts: int = 200
     capacity_texts: int = 800
     probe_seconds: float = 6.0
     """Of arrivals at one rate."""
     probe_texts: int = 300
     """As many at least."""
-    probes: int = 7
+    probes: int = 6
     """Rates that are tried to find the highest one."""
     crowd_texts: int = 1000
     """In each of the ten requests."""
