@@ -1,0 +1,105 @@
+"""Servers restarted under load, one after the other, behind a client with the service config of docs/deployment.md."""
+
+import collections
+import json
+import os
+import re
+import signal
+import socket
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import grpc
+import pytest
+
+from dragoman.v1 import translation_pb2 as pb
+from dragoman.v1 import translation_pb2_grpc
+from tests.integration.test_process import first_line, process
+from tests.serving import wait_until
+
+RESTARTS = int(os.environ.get("DRAGOMAN_RESTARTS", "4"))
+CALLERS = 6
+SERVER = """
+import sys, time
+from service import config, process
+from tests.serving import loaded, reversing, _announce
+given = {"port": sys.argv[1], "metrics_port": "0", "grace_seconds": sys.argv[2], "log_level": "warning"}
+settings = config.read_settings(given)
+sys.exit(process.run(settings, _announce, lambda _: [loaded(reversing(lambda rows: time.sleep(0.002)))]))
+"""
+
+
+def documented_config() -> dict[str, object]:
+    """Return the service config that the documentation gives to clients."""
+    page = (Path(__file__).parents[2] / "docs/deployment.md").read_text()
+    found: dict[str, object] = json.loads(re.findall(r"```json\n(.*?)```", page, re.DOTALL)[0])
+    return found
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+    return port
+
+
+class Load:
+    """Callers that send one text after the other until they are told to stop, and count how that ends."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.codes: collections.Counter[str] = collections.Counter()
+        self._stub = translation_pb2_grpc.TranslationServiceStub(channel)
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._call) for _ in range(CALLERS)]
+
+    def __enter__(self) -> "Load":
+        """Start."""
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop, and wait for the last answers."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _call(self) -> None:
+        while not self._stopping.wait(0.005):
+            try:
+                self._stub.Translate(pb.TranslateRequest(texts=["abcdefgh"]), timeout=20.0)
+                self.codes["OK"] += 1
+            except grpc.RpcError as error:
+                self.codes[f"{error.code().name}: {error.details()}"] += 1
+
+    def more(self, answers: int) -> None:
+        """Wait for so many answers more."""
+        wanted = self.codes["OK"] + answers
+        wait_until(lambda: self.codes["OK"] >= wanted, f"{wanted} answers are there", 60.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("health_checks", [True, False])
+def test_restarts_lose_no_call(health_checks: bool) -> None:
+    """With health checks and a grace period nobody is refused; without, retries carry every call to another server."""
+    config = documented_config()
+    if not health_checks:
+        del config["healthCheckConfig"]
+    ports = [free_port(), free_port()]
+    commands = [["-c", SERVER, str(port), "0.5" if health_checks else "0"] for port in ports]
+    options = [("grpc.service_config", json.dumps(config)), ("grpc.max_reconnect_backoff_ms", 500)]
+    target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+    with ExitStack() as started, grpc.insecure_channel(target, options=options) as channel:
+        servers = [started.enter_context(process(command)) for command in commands]
+        assert all(first_line(server) for server in servers)
+        with Load(channel) as load:
+            for number in range(RESTARTS):
+                load.more(50)
+                servers[number % 2].send_signal(signal.SIGTERM)
+                assert 0 == servers[number % 2].wait(30.0)
+                servers[number % 2] = started.enter_context(process(commands[number % 2]))
+                assert first_line(servers[number % 2])
+            load.more(50)
+    print(f"{RESTARTS} restarts: {dict(load.codes)}")  # noqa: T201
+    assert {"OK"} == load.codes.keys()
