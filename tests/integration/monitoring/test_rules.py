@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from service.config import Settings
 from tests.integration.monitoring import dashboard
 from tests.integration.monitoring.prometheus import MONITORING, missing
 
@@ -101,3 +102,19 @@ def test_panels_do_not_overlap() -> None:
     ]
     assert len(taken) == len(set(taken))
     assert 24 > max(x for x, _ in taken)
+
+
+def test_compose_brings_up_what_is_there() -> None:
+    """Every file that it mounts exists, and Prometheus asks the service by its name, on the default port."""
+    folder = MONITORING.parent
+    services = msgspec.yaml.decode((folder / "compose.yaml").read_bytes())["services"]
+    mounted = [volume.split(":")[0] for one in services.values() for volume in one.get("volumes", [])]
+    assert [] == [path for path in mounted if path.startswith(".") and not (folder / path).exists()]
+    (scraped,) = read("prometheus.yml")["scrape_configs"]
+    assert [{"targets": [f"dragoman:{Settings().metrics_port}"]}] == scraped["static_configs"]
+    assert {"dragoman", "prometheus", "grafana"} == services.keys()
+    (source,) = read("grafana/provisioning/datasources/prometheus.yml")["datasources"]
+    assert "http://prometheus:9090" == source["url"]
+    (provider,) = read("grafana/provisioning/dashboards/dragoman.yml")["providers"]
+    dashboards = [volume for volume in services["grafana"]["volumes"] if provider["options"]["path"] in volume]
+    assert ["./monitoring/dashboard.json"] == [volume.split(":")[0] for volume in dashboards]
