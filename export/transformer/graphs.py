@@ -27,8 +27,6 @@ TRACED_OPSET = 20
 IR_VERSION = 10
 MASK, LENGTHS, ATTENTION = "mask", "lengths", "attention"
 TRACED_ROWS, TRACED_GROUP, TRACED_SOURCE, TRACED_CAPACITY, TRACED_CANDIDATES = 3, 2, 5, 7, 2
-FORBIDDEN = -1e9
-"""Log-probability of a word that is not the forced one."""
 
 
 class Forced(NamedTuple):
@@ -111,8 +109,10 @@ class StepGraph(nn.Module):
             return log_probs, ids
         only = (torch.arange(ids.shape[1]) == 0).unsqueeze(0)
         first = (lengths == 0).unsqueeze(1)
-        log_probs = torch.where(first, mask_bias(only), log_probs)
-        return log_probs, torch.where(first & only, self.forced.first_id, ids)
+        log_probs = torch.where(first, torch.where(only, 0.0, -math.inf), log_probs)
+        # The best word takes the forced one's place, so that none stands there twice.
+        others = torch.where(ids == self.forced.first_id, ids[:, :1], ids)
+        return log_probs, torch.where(first, torch.where(only, self.forced.first_id, others), ids)
 
 
 def _encode(layer: Layer, hidden: Tensor, rows: int, bias: Tensor) -> Tensor:

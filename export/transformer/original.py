@@ -1,6 +1,7 @@
 """A Transformer of Hugging Face's library as the maker of bundles sees it."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -50,7 +51,7 @@ class TransformerRun:
         logits[:, list(rules.suppressed)] = MASKED
         log_probs = torch.log_softmax(logits, dim=-1)
         if first and rules.first_id is not None:
-            log_probs = torch.full_like(log_probs, MASKED)
+            log_probs = torch.full_like(log_probs, -math.inf)
             log_probs[:, rules.first_id] = 0.0
         attention = out.cross_attentions[self._original.facts.attention_layer or 0][:, :, 0].mean(dim=1)
         return Advanced(log_probs, attention)

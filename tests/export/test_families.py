@@ -1,11 +1,15 @@
 """Transformers of every architecture: their bundles against the library's forward pass, `generate` and tokenizer."""
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
+from transformers import GenerationConfig
 
 from export import bundle_writer, originals, verify
 from export.bundle_writer import Order
@@ -14,16 +18,21 @@ from export.decoding import pad_sources
 from export.transformer.original import TransformerOriginal
 from service import bundle
 from service.bundle import Bundle, ModelCard, Precision
+from service.engine.engine import Engine
 from service.engine.lane import Lane
 from service.engine.layout import Layout
+from service.engine.scheduler import Limits
 from service.engine.session import OnnxModel, Stepped
+from service.request import DecodingParams, LengthPenalty, Request
 from service.tokenizer import Tokenizer
 from tests.export.families import FAMILIES, languages_of
 from tests.export.tiny import PAIRS
+from tests.fakes import FakePermit, Recorder
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")]
 
 SAMPLE = PAIRS[::45]
+TARGET_TOKENS = 24
 
 
 def order(precision: Precision = "fp32") -> Order:
@@ -125,6 +134,35 @@ def test_rows_of_any_age_share_a_batch(model: OnnxModel, original: TransformerOr
         running = [running[row] for row in going]
 
     assert expected == found
+
+
+def test_beams_through_the_engine(model: OnnxModel, original: TransformerOriginal) -> None:
+    """Four beams in the engine, all sentences at once, find what `generate` finds for each; random models nearly tie."""
+    sources = [tuple(original.source_ids(text)) for text, _ in SAMPLE]
+    recorder = Recorder()
+    engine = Engine(model, Limits(), recorder.deliver, recorder, recorder.fail)
+    params = DecodingParams(TARGET_TOKENS, beam_size=4, length_penalty=LengthPenalty(1.0))
+    for number, source in enumerate(sources):
+        engine.submit(Request(str(number), source, params), FakePermit())
+    while engine.step():
+        pass
+    found = [list(recorder.last(str(number)).hypotheses[0].token_ids) for number in range(len(sources))]
+    expected = [generate_beams(original, source) for source in sources]
+
+    assert sum(map(list.__eq__, expected, found)) >= 0.85 * len(sources)
+
+
+def generate_beams(original: TransformerOriginal, source: Sequence[int]) -> list[int]:
+    """Decode one sentence with the library's own beam search; without start, end and padding."""
+    rules = original.rules
+    config = GenerationConfig(
+        max_length=TARGET_TOKENS + 1, num_beams=4, do_sample=False, decoder_start_token_id=rules.start_id,
+        pad_token_id=rules.pad_id, eos_token_id=rules.end_id, forced_bos_token_id=rules.first_id,
+        suppress_tokens=list(rules.suppressed), length_penalty=1.0, early_stopping=False,
+    )  # fmt: skip
+    model: Any = original.model
+    (row,) = model.generate(input_ids=torch.tensor([source]), generation_config=config).tolist()
+    return [token for token in row[1:] if token not in (rules.end_id, rules.pad_id)]
 
 
 def test_what_lies_behind_a_row_does_not_count(model: OnnxModel) -> None:
