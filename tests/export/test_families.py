@@ -137,7 +137,7 @@ def test_rows_of_any_age_share_a_batch(model: OnnxModel, original: TransformerOr
 
 
 def test_beams_through_the_engine(model: OnnxModel, original: TransformerOriginal) -> None:
-    """Four beams in the engine, all sentences at once, find what `generate` finds for each; random models nearly tie."""
+    """Four beams in the engine, many sentences at once, find what `generate` finds, but for near ties."""
     sources = [tuple(original.source_ids(text)) for text, _ in SAMPLE]
     recorder = Recorder()
     engine = Engine(model, Limits(), recorder.deliver, recorder, recorder.fail)
