@@ -82,7 +82,7 @@ def _parser() -> Parser:
     for client in (translate, models, load):
         client.add_argument("--server", default=config.client_server(), metavar="HOST:PORT", help="[DRAGOMAN_SERVER]")
         client.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="for one call")
-    for client in (health, translate, models):
+    for client in (health, translate, models, load):
         client.add_argument(
             "--tls-authority", type=Path, metavar="FILE", help="who signed the server's certificate: TLS"
         )

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import datetime
 import shlex
 import sys
@@ -58,7 +59,8 @@ def run(given: argparse.Namespace) -> int:
 
 def _job(given: argparse.Namespace) -> Job:
     """Return what the client processes are to do, after a look at the server; raises ClientError."""
-    with Client(Connection(given.server), given.timeout) as client:
+    connection = Connection.from_arguments(given)
+    with Client(connection, given.timeout) as client:
         models = client.models()
     model = _named(models, given.model)
     return Job(
@@ -69,6 +71,7 @@ def _job(given: argparse.Namespace) -> Job:
         texts_per_request=given.texts_per_request,
         connections=given.connections,
         timeout=given.timeout,
+        shown=[str(file) if file else None for file in dataclasses.astuple(connection)[1:]],
         processes=given.processes,
     )
 

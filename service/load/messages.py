@@ -18,6 +18,8 @@ class Job(msgspec.Struct, frozen=True):
     connections: int = 1
     timeout: float = 30.0
     """For one request, in seconds."""
+    shown: list[str | None] = []
+    """Files of TLS and of the token, in the order of a Connection's fields."""
     index: int = 0
     processes: int = 1
     """It sends every `processes`-th request, from the `index`-th one on."""

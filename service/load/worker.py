@@ -7,9 +7,11 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from service.load.messages import Batch, Job, Sample, Start, pack, unpack
 from service.load.plan import Phase, arrivals
+from service.rpc.channel import Connection as Way
 from service.rpc.loading import Answer, Caller
 
 FLUSH_SECONDS = 0.2
@@ -24,7 +26,8 @@ def work(connection: Connection) -> None:
 
 
 async def _serve(job: Job, connection: Connection) -> None:
-    async with Caller(job.server, job.model, job.timeout, job.connections) as caller:
+    way = Way(job.server, *(Path(file) if file else None for file in job.shown))
+    async with Caller(way, job.model, job.timeout, job.connections) as caller:
         try:
             await asyncio.wait_for(caller.ready(), CONNECT_SECONDS)
         except TimeoutError:

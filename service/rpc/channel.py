@@ -1,6 +1,7 @@
 """How a client reaches a server: in plain text, or by TLS with a certificate and a token of its own."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,15 +28,30 @@ class Connection:
 
     def open(self) -> grpc.Channel:
         """Return a channel, which connects at its first call; raises StartupError."""
+        credentials = self._credentials()
+        if credentials is None:
+            return grpc.insecure_channel(self.server)
+        return grpc.secure_channel(self.server, credentials)
+
+    def open_many(self, count: int, options: Sequence[tuple[str, int]]) -> list[grpc.aio.Channel]:
+        """Return asynchronous channels, each with its own connection; raises StartupError."""
+        credentials = self._credentials()
+        apart = [*options, ("grpc.use_local_subchannel_pool", 1)]
+        if credentials is None:
+            return [grpc.aio.insecure_channel(self.server, options=apart) for _ in range(count)]
+        return [grpc.aio.secure_channel(self.server, credentials, options=apart) for _ in range(count)]
+
+    def _credentials(self) -> grpc.ChannelCredentials | None:
+        """Return what TLS needs; None: plain text."""
         if self.authority is None:
             if self.certificate or self.key or self.token:
                 raise StartupError("a certificate and a token are sent over TLS only; give --tls-authority too")
-            return grpc.insecure_channel(self.server)
+            return None
         credentials = grpc.ssl_channel_credentials(_read(self.authority), _read(self.key), _read(self.certificate))
         if self.token is not None:
             text = (_read(self.token) or b"").decode().strip()
             credentials = grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials(text))
-        return grpc.secure_channel(self.server, credentials)
+        return credentials
 
 
 def _read(path: Path | None) -> bytes | None:

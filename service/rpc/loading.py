@@ -12,6 +12,7 @@ import grpc
 
 from dragoman.v1 import translation_pb2 as pb
 from dragoman.v1 import translation_pb2_grpc
+from service.rpc.channel import Connection
 
 MAX_MESSAGE_BYTES = 64 << 20
 CODES = {code.value[0]: code.name for code in grpc.StatusCode}
@@ -35,9 +36,8 @@ class Answer(NamedTuple):
 class Caller:
     """Connections to one server, taken in turns."""
 
-    def __init__(self, server: str, model: str, timeout: float, connections: int) -> None:
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
-        self._channels = [grpc.aio.insecure_channel(server, options=options) for _ in range(connections)]
+    def __init__(self, connection: Connection, model: str, timeout: float, connections: int) -> None:
+        self._channels = connection.open_many(connections, [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)])
         stubs = [translation_pb2_grpc.TranslationServiceStub(channel) for channel in self._channels]
         self._stubs: itertools.cycle[Any] = itertools.cycle(stubs)
         self._streams = [SegmentStream(stub) for stub in stubs]

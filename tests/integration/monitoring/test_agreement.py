@@ -19,6 +19,7 @@ from service.load.record import Record
 from service.load.report import PhaseReport
 from service.load.worker import Client
 from service.metrics import SECONDS
+from service.rpc.channel import Connection
 from service.rpc.loading import Answer, Caller
 from tests.integration.monitoring.process import served
 from tests.integration.monitoring.prometheus import Prometheus, missing
@@ -50,7 +51,7 @@ async def drive(server: str) -> tuple[list[float], PhaseReport]:
     ]
     record = Record(PHASE, 1)
     seconds: list[float] = []
-    async with Caller(server, "", 30.0, 1) as caller:
+    async with Caller(Connection(server), "", 30.0, 1) as caller:
         await caller.ready()
 
         async def timed(texts: Sequence[str]) -> Answer:
