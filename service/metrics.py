@@ -110,7 +110,7 @@ class ModelMetrics:
             self.step.add(report.step)
             self.rows.add(report.rows)
         if (continued := report.rows - report.joined) > 0:
-            self.inter_token.add(report.encode + report.step + report.host, continued)
+            self.inter_token.add(report.interval, continued)
 
     def observe_outputs(self, outputs: list[Output]) -> None:
         """Take note of the requests that ended."""

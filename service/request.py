@@ -243,6 +243,8 @@ class StepReport(NamedTuple):
     """Time inside the model's step."""
     host: float
     """Everything else: joining, selection, bookkeeping, delivery."""
+    interval: float
+    """Since these rows made their step before; where others have steps of their own, longer than this one."""
 
 
 class StepObserver(Protocol):

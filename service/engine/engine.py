@@ -4,8 +4,9 @@ A request's life in here:
 
 1. `submit` puts it into the inbox, on any thread; the engine thread takes it up at its next step: it waits.
 2. The scheduler lets it join when its rows fit. All that join at a step are encoded together, and their rows are
-   appended to the batch: it runs.
-3. Each step advances every row by one token; the search says which, and who has ended.
+   appended to the batch of a deck: it runs.
+3. Each step advances every row of a deck by one token; the search says which, and who has ended. Usually there is one
+   deck; beside a crowd, those who ask for little have one of their own, and half of the time.
 4. Who has ended leaves with its last Output; the last rows move into the holes.
 5. All Outputs of a step are delivered in one call. Whoever is cancelled, or whose deadline passes, leaves before the
    next step, wherever it is.
@@ -15,14 +16,11 @@ import collections
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-import numpy as np
-
-from service.engine.batch import Batch
+from service.engine.deck import Deck
 from service.engine.pace import Pace
 from service.engine.scheduler import Limits, Scheduler, similar_lengths
-from service.engine.search import Search
 from service.engine.sequence import Sequence, padded
 from service.engine.session import Model
 from service.errors import DeadlineExceededError, EngineFailedError, OutOfMemoryError, ServiceError, UnavailableError
@@ -56,20 +54,15 @@ class Engine:
         self._limits = limits
         self._scheduler = Scheduler(limits)
         self._pace = Pace()
-        self._batch = Batch(model)
-        tokenizer, decoding = model.manifest.tokenizer, model.manifest.decoding
-        self._search = Search(tokenizer.end_id, decoding.max_target_tokens)
-        self._pad_id = tokenizer.pad_id
+        self._decks = Deck(model, self._scheduler.bulk), Deck(model, self._scheduler.express)
+        self._express_seconds = 0.0
+        """Time that the express deck may still take before the other has its turn."""
+        self._pad_id = model.manifest.tokenizer.pad_id
         self._inbox: collections.deque[Sequence | str | None] = collections.deque()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._stopping = False
         self._outputs: list[Output] = []
-        self._step_number = 0
-        self._row_steps = 0
-        self._joined: list[Sequence] = []
-        self._incremental: list[tuple[int, Sequence]] = []
-        self._attention_wanted = False
 
     def start(self) -> None:
         """Start the engine thread."""
@@ -127,29 +120,33 @@ class Engine:
             raise
 
     def step(self) -> bool:
-        """Advance everything by one token; return whether there is more to do."""
+        """Let join who can, and advance a deck by one token; return whether there is more to do."""
         started = self._clock()
         self._drain_inbox()
-        joining = self._scheduler.join()
-        encode = self._encode(joining) if joining else 0.0
-        rows = self._scheduler.rows
-        step = self._advance() if rows else 0.0
+        self._scheduler.join()
+        joining = [sequence for deck in self._decks for sequence in deck.joining]
+        encode = self._encode() if joining else 0.0
+        deck = self._next_deck()
+        rows, stepped = deck.roster.rows, deck.stepped
+        step = self._advance(deck) if rows else 0.0
         self._flush()
         if joining or rows:
-            seconds = self._clock() - started
-            self._pace.note_step(rows, seconds)
+            now = self._clock()
+            self._pace.note_step(rows, now - started)
             self._observer.observe_step(
                 StepReport(
                     joined=len(joining),
                     source_tokens=sum(sequence.source_length for sequence in joining),
                     rows=rows,
                     waiting=self._scheduler.waiting,
-                    running=len(self._scheduler.running),
+                    running=self._scheduler.running,
                     encode=encode,
                     step=step,
-                    host=seconds - encode - step,
+                    host=now - started - encode - step,
+                    interval=now - (stepped or started),
                 )
             )
+            deck.stepped = now
         return bool(self._inbox or self._scheduler.waiting or self._scheduler.running)
 
     def _drain_inbox(self) -> None:
@@ -168,120 +165,73 @@ class Engine:
                 DeadlineExceededError("the deadline passed before the translation was complete; allow more time"),
             )
 
-    def _encode(self, joining: list[Sequence]) -> float:
-        """Encode those who join, in groups of similar length, and append their rows; return the seconds it took."""
+    def _encode(self) -> float:
+        """Encode those who join, in groups of similar length, and give them rows; return the seconds it took."""
         started = self._clock()
-        taken_up = len(self._scheduler.running) - len(joining)
-        for group in similar_lengths(joining):
-            ids, lengths = padded(group, self._pad_id)
-            for sequence in group:
-                sequence.joined = started
-            try:
-                encoded = self._model.encode(ids, lengths)
-            except Exception as error:  # noqa: BLE001  whatever it is, no row of the batch was touched by it
-                self._fail(range(taken_up, len(self._scheduler.running)), error)
-                break
-            try:
-                self._batch.insert(encoded, lengths, np.array([sequence.rows for sequence in group]))
-            except MemoryError as error:
-                self._fail(range(len(self._scheduler.running)), error)
-                break
-            self._take_up(group)
-            taken_up += len(group)
-        self._note_wishes()
+        for deck in self._decks:
+            for group in similar_lengths(deck.joining):
+                ids, lengths = padded(group, self._pad_id)
+                for sequence in group:
+                    sequence.joined = started
+                try:
+                    encoded = self._model.encode(ids, lengths)
+                except Exception as error:  # noqa: BLE001  whatever it is, no row of the batch was touched by it
+                    self._fail(deck, deck.joining, error)
+                    break
+                try:
+                    deck.take_up(group, encoded, lengths, self._clock())
+                except MemoryError as error:
+                    self._fail(deck, deck.roster.running, error)
+                    break
         return self._clock() - started
 
-    def _take_up(self, group: list[Sequence]) -> None:
-        """Note that these sequences run from now on."""
-        self._search.join(group)
-        self._joined += group
-        now = self._clock()
-        for sequence in group:
-            sequence.encoded = now
-            sequence.first_step, sequence.first_row_steps = self._step_number, self._row_steps
+    def _next_deck(self) -> Deck:
+        """Decide who steps. While both have rows, each gets half of the time: many light steps for a heavy one."""
+        bulk, express = self._decks
+        if not (express.roster.rows and bulk.roster.rows):
+            self._express_seconds = 0.0
+            return express if express.roster.rows else bulk
+        return express if self._express_seconds > 0.0 else bulk
 
-    def _advance(self) -> float:
-        """Run one step over all rows and let go who has ended; return the seconds inside the model."""
+    def _advance(self, deck: Deck) -> float:
+        """Run one step over the rows of a deck; return the seconds inside it."""
         started = self._clock()
         try:
-            stepped = self._batch.advance(self._search.k, self._attention_wanted)
+            outputs, leaving = deck.advance(self._clock)
         except Exception as error:  # noqa: BLE001  whatever it is, all rows of this step have lost their state
-            self._fail(range(len(self._scheduler.running)), error)
-            return self._clock() - started
-        now = self._clock()
-        self._step_number += 1
-        self._row_steps += self._scheduler.rows
-        selection = self._search.select(stepped)
-        if selection.parents is not None:
-            self._batch.reorder(selection.parents)
-        self._batch.feed(selection.tokens)
-        for sequence in self._joined:
-            sequence.first_token = now
-        self._joined = []
-        for index, sequence in self._incremental:
-            if index not in selection.finished and (grown := self._search.settled(index, sequence.delivered)):
-                sequence.delivered += len(grown)
-                self._outputs.append(Output(sequence.request.request_id, token_ids=tuple(grown)))
-        if selection.finished:
-            self._release(selection.finished, now)
-        return now - started
-
-    def _release(self, finished: list[int], now: float) -> None:
-        """Let those who have ended leave with their hypotheses."""
-        for index in finished:
-            sequence = self._scheduler.running[index]
-            self._note_steps(sequence)
-            self._pace.note_end(sequence)
-            self._outputs.append(sequence.finish(self._search.hypotheses(index, sequence), now))
-        self._leave(finished)
+            self._fail(deck, deck.roster.running, error)
+        else:
+            self._outputs += outputs
+            self._scheduler.leave(leaving)
+            for sequence in leaving:
+                self._pace.note_end(sequence)
+        seconds = deck.model_seconds
+        spent = self._clock() - started
+        self._express_seconds = self._express_seconds - spent if deck is self._decks[1] else spent
+        return seconds
 
     def _abort(self, request_id: str, reason: FinishReason, error: ServiceError) -> None:
         """End one sequence before its end, wherever it is; unknown ids are ignored."""
         sequence = self._scheduler.withdraw(request_id)
-        if sequence is None:
-            running = self._scheduler.running
-            index = next((i for i, s in enumerate(running) if s.request.request_id == request_id), None)
-            if index is None:
-                return
-            sequence = running[index]
-            self._note_steps(sequence)
-            self._leave([index])
-        self._outputs.append(sequence.abort(reason, error, self._clock()))
+        for deck in self._decks if sequence is None else ():
+            if (index := deck.find(request_id)) is not None:
+                (sequence,) = deck.leave([index])
+                self._scheduler.leave([sequence])
+        if sequence is not None:
+            self._outputs.append(sequence.abort(reason, error, self._clock()))
 
-    def _fail(self, indices: range, error: Exception) -> None:
-        """End running sequences by an error; all of them where their rows cannot be trusted any more."""
-        failed = [self._scheduler.running[index] for index in indices]
+    def _fail(self, deck: Deck, failed: list[Sequence], error: Exception) -> None:
+        """End running sequences by an error: the last ones of a deck, or all where no row can be trusted any more."""
+        running = len(deck.roster.running)
         names = [sequence.request.request_id for sequence in failed]
         logger.error("a step failed; requests %s end with it", names, exc_info=error)
         told: ServiceError = EngineFailedError("decoding failed; the log has the cause under the request id")
         if isinstance(error, MemoryError):
             told = OutOfMemoryError("no memory for this batch; send it again, shorter or later", retry_after=1.0)
         now = self._clock()
-        for sequence in failed:
-            if sequence.encoded:
-                self._note_steps(sequence)
-            self._outputs.append(sequence.abort(FinishReason.ERROR, told, now))
-        self._leave(indices)
-
-    def _note_steps(self, sequence: Sequence) -> None:
-        """Note how many steps a sequence has had, and over how many rows."""
-        sequence.steps = self._step_number - sequence.first_step
-        sequence.row_steps = self._row_steps - sequence.first_row_steps
-
-    def _leave(self, indices: Iterable[int]) -> None:
-        order, kept = self._scheduler.leave(indices)
-        self._search.keep(order, kept)
-        if kept:
-            self._batch.keep(kept)
-        else:
-            self._batch.clear()
-        self._note_wishes()
-
-    def _note_wishes(self) -> None:
-        """Note which running sequences want to hear of every step, so that a step asks nobody else."""
-        running = self._scheduler.running
-        self._incremental = [(i, sequence) for i, sequence in enumerate(running) if sequence.request.incremental]
-        self._attention_wanted = any(sequence.request.params.return_attention for sequence in running)
+        leaving = deck.leave(range(running - len(failed), running))
+        self._scheduler.leave(leaving)
+        self._outputs += [sequence.abort(FinishReason.ERROR, told, now) for sequence in leaving]
 
     def _fail_all(self, error: ServiceError) -> None:
         """End everything: what runs, what waits, and what is still in the inbox."""

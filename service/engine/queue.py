@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from service.engine.sequence import Sequence
 from service.request import Priority
 
+CROWD = 2
+"""A client with more rows running than this is one of many texts."""
 Key = tuple[Priority, str]
 
 
@@ -33,6 +35,8 @@ class FairQueue:
         self._busy: dict[Priority, dict[Key, None]] = {priority: {} for priority in Priority}
         """Clients that wait and have rows running: never more than there are rows."""
         self._turns = itertools.count(1)
+        self.crowd_rows = 0
+        """Rows that run for clients of many texts."""
 
     def __len__(self) -> int:
         """Count the sequences that wait."""
@@ -58,7 +62,7 @@ class FairQueue:
         """Take out a sequence that begins to run; its client has had its turn."""
         key = self._of[sequence.request.request_id]
         client = self._clients[key]
-        client.rows += sequence.rows
+        self._count(client, sequence.rows)
         client.turn = next(self._turns)
         self._remove(sequence.request.request_id)
 
@@ -66,8 +70,13 @@ class FairQueue:
         """Note that a sequence runs no more."""
         key = _key(sequence)
         client = self._clients[key]
-        client.rows -= sequence.rows
+        self._count(client, -sequence.rows)
         self._place(key, client)
+
+    def is_crowd(self, sequence: Sequence) -> bool:
+        """Whether a waiting sequence is of a client that has rows enough: with it, more than CROWD."""
+        rows = self._clients[_key(sequence)].rows
+        return rows > 0 and rows + sequence.rows > CROWD
 
     def withdraw(self, request_id: str) -> Sequence | None:
         """Take out a sequence that will not run; None if it does not wait."""
@@ -75,6 +84,7 @@ class FairQueue:
 
     def clear(self) -> list[Sequence]:
         """Forget all that waits, and return it; nothing runs any more either."""
+        self.crowd_rows = 0
         dropped = [sequence for client in self._clients.values() for sequence in client.waiting.values()]
         self._clients.clear()
         self._of.clear()
@@ -102,6 +112,12 @@ class FairQueue:
             busy.pop(key, None)
         if not client.waiting and not client.rows:
             del self._clients[key]
+
+    def _count(self, client: Client, rows: int) -> None:
+        """Give a client so many rows more."""
+        self.crowd_rows -= client.rows if client.rows > CROWD else 0
+        client.rows += rows
+        self.crowd_rows += client.rows if client.rows > CROWD else 0
 
     def _claim(self, key: Key) -> tuple[int, int]:
         client = self._clients[key]

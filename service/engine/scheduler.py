@@ -1,14 +1,16 @@
 """Who waits and who runs. It decides, and touches no tensor; time comes in as an argument."""
 
 import heapq
-import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from service.engine.buffer import capacity
 from service.engine.queue import FairQueue
+from service.engine.roster import Roster
 from service.engine.sequence import Sequence
 
+CROWD_ROWS = 16
+"""Rows of clients with many texts from which on others get a roster of their own."""
 RUN_ROWS = 2
 """What a time step of the encoder costs beside its rows, in rows (measured: 60 us and 29 us on one core)."""
 
@@ -29,6 +31,11 @@ class Limits:
     max_cache_tokens: int | None = None
     """Tokens that caches may hold, counting each row as long as the longest of all may become; None: no bound."""
 
+    @property
+    def express_rows(self) -> int:
+        """Rows that clients with many texts leave to those with few."""
+        return self.max_rows // 8
+
     def fit(self, rows: int, longest: int) -> bool:
         """Return whether so many rows may run, the longest of which may become so many tokens long."""
         cached = rows * capacity(longest) <= self.max_cache_tokens if self.max_cache_tokens is not None else True
@@ -36,20 +43,23 @@ class Limits:
 
 
 class Scheduler:
-    """Two lists: waiting (fair between clients) and running (in order of rows)."""
+    """Two lists: waiting (fair between clients) and running (in order of rows).
+
+    Usually all that runs is one roster. Where clients with many texts fill the batch, what others ask for runs in a
+    small roster of its own, which the engine advances more often: it does not wait for 64 rows at each token.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._waiting = FairQueue()
         self._waiting_rows = 0
         self._deadlines: list[tuple[float, str]] = []
-        self._rows = 0
         self._patience = limits.join_patience
-        self.running: list[Sequence] = []
+        self.bulk, self.express = self.rosters = Roster(), Roster()
 
     def __repr__(self) -> str:
         """Show both lists by their sizes."""
-        return f"<Scheduler waiting={len(self._waiting)} running={len(self.running)} rows={self._rows}>"
+        return f"<Scheduler waiting={len(self._waiting)} running={self.running} rows={self.rows}>"
 
     @property
     def waiting(self) -> int:
@@ -57,9 +67,14 @@ class Scheduler:
         return len(self._waiting)
 
     @property
+    def running(self) -> int:
+        """Number of sequences that run."""
+        return sum(len(roster.running) for roster in self.rosters)
+
+    @property
     def rows(self) -> int:
         """Rows that the running sequences take."""
-        return self._rows
+        return sum(roster.rows for roster in self.rosters)
 
     @property
     def waiting_rows(self) -> int:
@@ -87,56 +102,61 @@ class Scheduler:
         self._waiting_rows -= sequence.rows if sequence is not None else 0
         return sequence
 
-    def join(self) -> list[Sequence]:
-        """Move from waiting to running what fits, each in its turn; return it with the longest sources first.
+    def join(self) -> None:
+        """Let run what fits, each in its turn, those with the longest sources first.
 
         The first that does not fit stops all behind it, so that a wide beam is not overtaken for ever. One sequence
         joins however long it is; further ones as long as their padded tokens stay within the bound.
         """
-        ready = min(len(self._waiting), self._limits.max_rows - self._rows)
-        if not ready:
-            return []
-        if ready < self._rows // self._limits.join_share and self._patience:
-            self._patience -= 1
-            return []
-        self._patience = self._limits.join_patience
-        joining: list[Sequence] = []
-        longest, limit = 0, max((one.request.params.max_target_tokens for one in self.running), default=0)
+        joining: dict[Roster, list[Sequence]] = {roster: [] for roster in self.rosters}
+        longest, limit, rows = 0, max(roster.longest for roster in self.rosters), self.rows
+        alone = self._waits_for_company()
         while sequence := self._waiting.next():
+            roster = self._roster_of(sequence, sum(one.rows for one in joining[self.express]))
             longest, limit = max(longest, sequence.source_length), max(limit, sequence.request.params.max_target_tokens)
-            fits = self._limits.fit(self._rows + sequence.rows, limit)
-            if not fits or (joining and longest * (len(joining) + 1) > self._limits.max_join_tokens):
+            joiners = sum(map(len, joining.values()))
+            if alone and roster is self.bulk:
                 break
-            joining.append(sequence)
+            if not self._limits.fit(rows + sequence.rows + self._reserved(sequence), limit) or (
+                joiners and longest * (joiners + 1) > self._limits.max_join_tokens
+            ):
+                break
+            joining[roster].append(sequence)
+            rows += sequence.rows
             self._waiting.start(sequence)
             self._waiting_rows -= sequence.rows
-            self._rows += sequence.rows
-        joining.sort(key=lambda sequence: -sequence.source_length)
-        self.running.extend(joining)
-        return joining
+        for roster, sequences in joining.items():
+            roster.join(sorted(sequences, key=lambda sequence: -sequence.source_length))
 
-    def leave(self, leaving: Iterable[int]) -> tuple[list[int], list[int]]:
-        """Drop the running sequences at these indices.
+    def leave(self, sequences: Iterable[Sequence]) -> None:
+        """Note that sequences have left their roster."""
+        for sequence in sequences:
+            self._waiting.end(sequence)
 
-        Returns, for each sequence that stays, the index it had before and, for each row that stays, the row it was.
-        """
-        gone = set(leaving)
-        for index in gone:
-            self._waiting.end(self.running[index])
-        if self._rows == len(self.running):
-            order = kept = _fill_from_tail(len(self.running), gone)
-        else:  # groups of several rows: they close ranks
-            order = [index for index in range(len(self.running)) if index not in gone]
-            ends = list(itertools.accumulate(sequence.rows for sequence in self.running))
-            kept = [row for index in order for row in range(ends[index] - self.running[index].rows, ends[index])]
-        self.running = [self.running[index] for index in order]
-        self._rows = len(kept)
-        return order, kept
+    def _waits_for_company(self) -> bool:
+        """Decide whether joiners of a busy batch wait one more step."""
+        ready = min(len(self._waiting), self._limits.max_rows - self.rows)
+        if 0 < ready < self.bulk.rows // self._limits.join_share and self._patience:
+            self._patience -= 1
+            return True
+        self._patience = self._limits.join_patience
+        return False
+
+    def _roster_of(self, sequence: Sequence, joining: int) -> Roster:
+        """Decide with whom a sequence steps; so many rows are about to join the express roster."""
+        crowded = self._waiting.crowd_rows >= CROWD_ROWS and not self._waiting.is_crowd(sequence)
+        room = self.express.rows + joining + sequence.rows <= self._limits.express_rows
+        return self.express if crowded and room else self.bulk
+
+    def _reserved(self, sequence: Sequence) -> int:
+        """Return the rows that a sequence may not take because they are kept for clients that have none."""
+        return max(0, self._limits.express_rows - self.express.rows) if self._waiting.is_crowd(sequence) else 0
 
     def clear(self) -> list[Sequence]:
         """Drop all sequences and return them."""
-        dropped = [*self.running, *self._waiting.clear()]
-        self.running, self._rows, self._waiting_rows = [], 0, 0
+        dropped = [sequence for roster in self.rosters for sequence in roster.leave(range(len(roster.running)))[0]]
+        dropped += self._waiting.clear()
+        self._waiting_rows = 0
         self._deadlines.clear()
         return dropped
 
@@ -154,10 +174,3 @@ def similar_lengths(joining: list[Sequence]) -> list[list[Sequence]]:
             groups.append([])
         groups[-1].append(sequence)
     return groups
-
-
-def _fill_from_tail(count: int, gone: set[int]) -> list[int]:
-    """Order the survivors so that only as many move as left: the last ones move into the holes."""
-    staying = count - len(gone)
-    tail = (index for index in range(count - 1, staying - 1, -1) if index not in gone)
-    return [next(tail) if index in gone else index for index in range(staying)]

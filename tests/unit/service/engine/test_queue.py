@@ -95,7 +95,7 @@ actions = st.lists(
 @given(actions, st.randoms(use_true_random=False))
 def test_everybody_gets_a_turn(actions: list[tuple[str, str, Priority, int]], random: object) -> None:
     """Over random arrivals and departures nobody is lost, and in the end everything has run."""
-    scheduler = Scheduler(Limits(max_rows=4, join_patience=0))
+    scheduler = Scheduler(Limits(max_rows=32, join_patience=0))
     expected, joined = set[str](), set[str]()
     for number, (action, client, priority, rows) in enumerate(actions):
         if action == "add":
@@ -106,12 +106,39 @@ def test_everybody_gets_a_turn(actions: list[tuple[str, str, Priority, int]], ra
             assert scheduler.withdraw(gone) is not None
             expected.remove(gone)
         elif action == "leave" and scheduler.running:
-            scheduler.leave([number % len(scheduler.running)])
+            left, _, _ = max(scheduler.rosters, key=lambda roster: len(roster.running)).leave([0])
+            scheduler.leave(left)
         elif action == "join":
-            joined |= {one.request.request_id for one in scheduler.join()}
+            scheduler.join()
+            joined |= {one.request.request_id for roster in scheduler.rosters for one in roster.running}
         assert scheduler.waiting == len(expected - joined)
     while scheduler.waiting:
-        joined |= {one.request.request_id for one in scheduler.join()}
-        scheduler.leave(range(len(scheduler.running)))
+        scheduler.join()
+        for roster in scheduler.rosters:
+            joined |= {one.request.request_id for one in roster.running}
+            left, _, _ = roster.leave(range(len(roster.running)))
+            scheduler.leave(left)
     assert expected == joined
     assert 0 == scheduler.waiting_rows
+
+
+def test_beside_a_crowd_others_have_a_roster_of_their_own() -> None:
+    """A client with many texts leaves some rows free; who asks for little runs in the express roster."""
+    scheduler = Scheduler(Limits(max_rows=32, join_patience=0))
+    for number in range(100):
+        scheduler.add(sequence(f"crowd{number}", "crowd"))
+    scheduler.join()
+    assert (28, 0) == (scheduler.bulk.rows, scheduler.express.rows)
+    for name in ("a", "b"):
+        scheduler.add(sequence(name, name))
+    scheduler.join()
+    assert (28, 2) == (scheduler.bulk.rows, scheduler.express.rows)
+
+
+def test_without_a_crowd_all_share_one_roster() -> None:
+    """Many clients with a text each fill the batch, and a client alone has all of it but what it leaves to others."""
+    scheduler = Scheduler(Limits(max_rows=32, join_patience=0))
+    for number in range(40):
+        scheduler.add(sequence(str(number), str(number)))
+    scheduler.join()
+    assert (32, 0) == (scheduler.bulk.rows, scheduler.express.rows)

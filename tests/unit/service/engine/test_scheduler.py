@@ -1,5 +1,6 @@
 """The scheduler keeps order and bounds, and loses nobody."""
 
+from collections.abc import Iterable
 from random import Random
 
 from hypothesis import given
@@ -16,6 +17,20 @@ def sequence(name: str, tokens: int = 3, deadline: float | None = None) -> Seque
     return Sequence(Request(name, (4,) * tokens, DecodingParams(10), deadline), FakePermit(), submitted=0.0)
 
 
+def join(scheduler: Scheduler) -> list[Sequence]:
+    """Let join who can; return who did."""
+    running = len(scheduler.bulk.running)
+    scheduler.join()
+    return scheduler.bulk.running[running:]
+
+
+def leave(scheduler: Scheduler, leaving: Iterable[int]) -> tuple[list[int], list[int]]:
+    """Let running sequences leave; return what stays, as indices and as rows."""
+    left, order, kept = scheduler.bulk.leave(leaving)
+    scheduler.leave(left)
+    return order, kept
+
+
 def names(sequences: list[Sequence]) -> list[str]:
     """Return the request ids."""
     return [one.request.request_id for one in sequences]
@@ -26,8 +41,8 @@ def test_sequences_join_in_order_of_arrival_while_rows_are_left() -> None:
     scheduler = Scheduler(Limits(max_rows=2))
     for name in "abc":
         scheduler.add(sequence(name))
-    assert ["a", "b"] == names(scheduler.join())
-    assert [] == scheduler.join()
+    assert ["a", "b"] == names(join(scheduler))
+    assert [] == join(scheduler)
     assert (1, 2) == (scheduler.waiting, scheduler.rows)
 
 
@@ -36,9 +51,9 @@ def test_joining_is_bounded_by_padded_tokens() -> None:
     scheduler = Scheduler(Limits(max_rows=9, max_join_tokens=12))
     for name, tokens in (("a", 50), ("b", 4), ("c", 4), ("d", 7)):
         scheduler.add(sequence(name, tokens))
-    assert ["a"] == names(scheduler.join())
-    assert ["b", "c"] == names(scheduler.join())
-    assert ["d"] == names(scheduler.join())
+    assert ["a"] == names(join(scheduler))
+    assert ["b", "c"] == names(join(scheduler))
+    assert ["d"] == names(join(scheduler))
 
 
 def test_caches_are_bounded_by_what_they_may_become() -> None:
@@ -47,10 +62,10 @@ def test_caches_are_bounded_by_what_they_may_become() -> None:
     for name, limit in (("a", 60), ("b", 10), ("c", 20), ("d", 20)):
         request = Request(name, (4,), DecodingParams(limit))
         scheduler.add(Sequence(request, FakePermit(), submitted=0.0))
-    assert {"a", "b", "c"} == set(names(scheduler.join()))
-    assert [] == scheduler.join()
-    scheduler.leave([next(i for i, one in enumerate(scheduler.running) if one.request.request_id == "a")])
-    assert ["d"] == names(scheduler.join())
+    assert {"a", "b", "c"} == set(names(join(scheduler)))
+    assert [] == join(scheduler)
+    leave(scheduler, [next(i for i, one in enumerate(scheduler.bulk.running) if one.request.request_id == "a")])
+    assert ["d"] == names(join(scheduler))
     assert not Limits(max_cache_tokens=100).fit(4, 30)
 
 
@@ -59,12 +74,12 @@ def test_joiners_of_a_full_batch_wait_a_moment_for_company() -> None:
     scheduler = Scheduler(Limits(max_rows=99, join_share=4, join_patience=2))
     for number in range(8):
         scheduler.add(sequence(str(number)))
-    assert 8 == len(scheduler.join())
+    assert 8 == len(join(scheduler))
     scheduler.add(sequence("a"))
-    assert [[], [], ["a"]] == [names(scheduler.join()) for _ in range(3)]
+    assert [[], [], ["a"]] == [names(join(scheduler)) for _ in range(3)]
     scheduler.add(sequence("b"))
     scheduler.add(sequence("c"))
-    assert ["b", "c"] == names(scheduler.join())
+    assert ["b", "c"] == names(join(scheduler))
 
 
 def test_a_queue_fills_free_rows_together() -> None:
@@ -72,12 +87,12 @@ def test_a_queue_fills_free_rows_together() -> None:
     scheduler = Scheduler(Limits(max_rows=8, join_share=2, join_patience=1))
     for number in range(20):
         scheduler.add(sequence(str(number)))
-    assert 8 == len(scheduler.join())
-    scheduler.leave([0])
-    assert [] == scheduler.join()
-    scheduler.leave([0])
-    assert 2 == len(scheduler.join())
-    assert [] == scheduler.join()
+    assert 8 == len(join(scheduler))
+    leave(scheduler, [0])
+    assert [] == join(scheduler)
+    leave(scheduler, [0])
+    assert 2 == len(join(scheduler))
+    assert [] == join(scheduler)
 
 
 def test_joiners_are_encoded_in_groups_of_similar_length() -> None:
@@ -93,9 +108,9 @@ def test_holes_are_filled_from_the_tail() -> None:
     scheduler = Scheduler(Limits(max_rows=9))
     for name in "abcdef":
         scheduler.add(sequence(name))
-    scheduler.join()
-    assert ([0, 5, 2, 4], [0, 5, 2, 4]) == scheduler.leave([1, 3])
-    assert ["a", "f", "c", "e"] == names(scheduler.running)
+    join(scheduler)
+    assert ([0, 5, 2, 4], [0, 5, 2, 4]) == leave(scheduler, [1, 3])
+    assert ["a", "f", "c", "e"] == names(scheduler.bulk.running)
 
 
 def test_groups_of_rows_close_ranks() -> None:
@@ -105,9 +120,9 @@ def test_groups_of_rows_close_ranks() -> None:
         grouped = sequence(name)
         grouped.rows = rows
         scheduler.add(grouped)
-    scheduler.join()
-    assert [0, 1, 3, 4, 5] == scheduler.leave([1])[1]
-    assert (["a", "c"], 5) == (names(scheduler.running), scheduler.rows)
+    join(scheduler)
+    assert [0, 1, 3, 4, 5] == leave(scheduler, [1])[1]
+    assert (["a", "c"], 5) == (names(scheduler.bulk.running), scheduler.rows)
 
 
 def test_deadlines_are_told_once_and_in_order() -> None:
@@ -126,7 +141,7 @@ def test_the_state_is_readable() -> None:
     scheduler = Scheduler(Limits(max_rows=1))
     scheduler.add(sequence("a"))
     scheduler.add(sequence("b"))
-    scheduler.join()
+    join(scheduler)
     assert "<Scheduler waiting=1 running=1 rows=1>" == repr(scheduler)
 
 
@@ -144,18 +159,18 @@ def test_nobody_is_lost_or_doubled(actions: list[str], random: Random) -> None:
             scheduler.add(sequence(str(added)))
             added += 1
         elif action == "join":
-            scheduler.join()
-        elif action == "leave" and scheduler.running:
-            before = names(scheduler.running)
+            join(scheduler)
+        elif action == "leave" and scheduler.bulk.running:
+            before = names(scheduler.bulk.running)
             leaving = random.sample(range(len(before)), random.randint(1, len(before)))
             inside -= {before[index] for index in leaving}
-            _, kept = scheduler.leave(leaving)
-            assert [before[row] for row in kept] == names(scheduler.running)
+            _, kept = leave(scheduler, leaving)
+            assert [before[row] for row in kept] == names(scheduler.bulk.running)
             assert all(row >= index for index, row in enumerate(kept))
         elif action == "withdraw" and inside:
             name = random.choice(sorted(inside))
             if scheduler.withdraw(name):
                 inside.remove(name)
-        assert scheduler.rows == len(scheduler.running) <= 3
-        assert len(inside) == scheduler.waiting + len(scheduler.running)
+        assert scheduler.rows == len(scheduler.bulk.running) <= 3
+        assert len(inside) == scheduler.waiting + len(scheduler.bulk.running)
     assert inside == set(names(scheduler.clear()))

@@ -1,0 +1,106 @@
+"""Sequences that step together: their rows in one order, and everything that belongs to a row."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from service.engine.batch import Batch
+from service.engine.roster import Roster
+from service.engine.search import Search
+from service.engine.sequence import Sequence
+from service.engine.session import Encoded, Model
+from service.request import Int64, Output
+
+
+class Deck:
+    """Row *i* of the batch belongs to `roster.running[i]`, or to the group of rows that it takes."""
+
+    def __init__(self, model: Model, roster: Roster) -> None:
+        tokenizer, decoding = model.manifest.tokenizer, model.manifest.decoding
+        self.roster = roster
+        self._batch = Batch(model)
+        self._search = Search(tokenizer.end_id, decoding.max_target_tokens)
+        self._step_number = 0
+        self._row_steps = 0
+        self._taken_up = 0
+        """Running sequences that have rows: all but those that are about to be encoded."""
+        self._joined: list[Sequence] = []
+        self._incremental: list[tuple[int, Sequence]] = []
+        self._attention_wanted = False
+        self.stepped = 0.0
+        """When its last step ended, on the engine's clock; 0: never."""
+        self.model_seconds = 0.0
+        """Time inside the model at its last step."""
+
+    @property
+    def joining(self) -> list[Sequence]:
+        """The sequences that run but have no rows yet, the longest sources first."""
+        return self.roster.running[self._taken_up :]
+
+    def take_up(self, group: list[Sequence], encoded: Encoded, lengths: Int64, now: float) -> None:
+        """Append the rows of the first of those who join; raises MemoryError, and then no row can be trusted."""
+        self._batch.insert(encoded, lengths, np.array([sequence.rows for sequence in group]))
+        self._search.join(group)
+        self._joined += group
+        self._taken_up += len(group)
+        for sequence in group:
+            sequence.encoded = now
+            sequence.first_step, sequence.first_row_steps = self._step_number, self._row_steps
+        self._note_wishes()
+
+    def advance(self, clock: Callable[[], float]) -> tuple[list[Output], list[Sequence]]:
+        """Run one step over all rows; return what it gave, and who has left with it.
+
+        Raises whatever the model raises, and then no row can be trusted.
+        """
+        started, self.model_seconds = clock(), 0.0
+        stepped = self._batch.advance(self._search.k, self._attention_wanted)
+        now = clock()
+        self.model_seconds = now - started
+        self._step_number += 1
+        self._row_steps += self.roster.rows
+        selection = self._search.select(stepped)
+        if selection.parents is not None:
+            self._batch.reorder(selection.parents)
+        self._batch.feed(selection.tokens)
+        for sequence in self._joined:
+            sequence.first_token = now
+        self._joined = []
+        outputs = []
+        for index, sequence in self._incremental:
+            if index not in selection.finished and (grown := self._search.settled(index, sequence.delivered)):
+                sequence.delivered += len(grown)
+                outputs.append(Output(sequence.request.request_id, token_ids=tuple(grown)))
+        if not selection.finished:
+            return outputs, []
+        ending = [(sequence := self.roster.running[index], self._search.hypotheses(index, sequence))
+                  for index in selection.finished]  # fmt: skip
+        leaving = self.leave(selection.finished)
+        return outputs + [sequence.finish(hypotheses, now) for sequence, hypotheses in ending], leaving
+
+    def find(self, request_id: str) -> int | None:
+        """Return the index of a running sequence."""
+        running = enumerate(self.roster.running)
+        return next((index for index, sequence in running if sequence.request.request_id == request_id), None)
+
+    def leave(self, indices: Iterable[int]) -> list[Sequence]:
+        """Let these running sequences go, with their rows; return them, their steps counted."""
+        leaving, order, kept = self.roster.leave(indices)
+        for sequence in leaving:
+            if sequence.encoded:
+                sequence.steps = self._step_number - sequence.first_step
+                sequence.row_steps = self._row_steps - sequence.first_row_steps
+        self._taken_up -= sum(bool(sequence.encoded) for sequence in leaving)
+        self._search.keep(order, kept)
+        if kept:
+            self._batch.keep(kept)
+        else:
+            self._batch.clear()
+        self._note_wishes()
+        return leaving
+
+    def _note_wishes(self) -> None:
+        """Note which running sequences want to hear of every step, so that a step asks nobody else."""
+        running = self.roster.running[: self._taken_up]
+        self._incremental = [(i, sequence) for i, sequence in enumerate(running) if sequence.request.incremental]
+        self._attention_wanted = any(sequence.request.params.return_attention for sequence in running)
