@@ -61,12 +61,15 @@ class Attention(nn.Module):
         """Return `[row, head, position, size]` of `[row · position, head · size]`."""
         return values.reshape(rows, -1, self.heads, self.size).transpose(1, 2)
 
-    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `[row · query, width]` and the weights `[row, head, query, key]`; all have their heads apart."""
+    def mix(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `[row, head, query, size]` and the weights `[row, head, query, key]`."""
         weights = torch.softmax(queries @ keys.transpose(2, 3) + bias, dim=-1)
-        attended = (weights @ values).transpose(1, 2).reshape(-1, self.heads * self.size)
-        out: Tensor = self.out(attended)
-        return out, weights
+        return weights @ values, weights
+
+    def join(self, mixed: Tensor) -> Tensor:
+        """Return `[row · query, width]` of `[row, query, head, size]`."""
+        out: Tensor = self.out(mixed.reshape(-1, self.heads * self.size))
+        return out
 
 
 class SelfAttention(Attention):
@@ -76,10 +79,23 @@ class SelfAttention(Attention):
         super().__init__(parts)
         self.project = fused((parts.query, parts.scale), (parts.key, 1.0), (parts.value, 1.0))
 
-    def project_all(self, hidden: Tensor, rows: int) -> list[Tensor]:
-        """Return queries, keys and values, each `[row, head, position, size]`."""
-        projected = torch.split(self.project(hidden), self.heads * self.size, dim=-1)
-        return [self.split(part, rows) for part in projected]
+    def forward(self, hidden: Tensor, rows: int, bias: Tensor) -> Tensor:
+        """Attend from all positions to all, `[row · position, width]` to the same."""
+        queries, keys, values = (self.split(part, rows) for part in self._projected(hidden))
+        mixed, _ = self.mix(queries, keys, values, bias)
+        return self.join(mixed.transpose(1, 2))
+
+    def step(self, hidden: Tensor, cache: tuple[Tensor, ...], lengths: Tensor, bias: Tensor
+             ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
+        """Attend from one position per row, `[row, width]`, to the cache and itself; return it with the next cache."""
+        # One position needs no transposition, and reshaping by constants no look at the number of rows.
+        queries, *columns = (part.reshape(-1, self.heads, 1, self.size) for part in self._projected(hidden))
+        keys, values = (write_column(old, new, lengths) for old, new in zip(cache, columns, strict=True))
+        mixed, _ = self.mix(queries, keys, values, bias)
+        return self.join(mixed), [keys, values]
+
+    def _projected(self, hidden: Tensor) -> tuple[Tensor, ...]:
+        return torch.split(self.project(hidden), self.heads * self.size, dim=-1)
 
 
 class CrossAttention(Attention):
@@ -97,8 +113,8 @@ class CrossAttention(Attention):
     def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Attend from `[row, width]`; the rows of one source lie together and share its memory `[source row, …]`."""
         queries = self.split(self.query(hidden), keys.shape[0])
-        attended, weights = self.attend(queries, keys, values, bias)
-        return attended, weights.transpose(1, 2).flatten(0, 1)
+        mixed, weights = self.mix(queries, keys, values, bias)
+        return self.join(mixed.transpose(1, 2)), weights.transpose(1, 2).flatten(0, 1)
 
 
 class Layer(nn.Module):

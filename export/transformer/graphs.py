@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from export.graphs import STATE_PREFIX, Graphs, Signature
 from export.selection import select
 from export.tracing import Axes, trace_module
-from export.transformer.blocks import SCATTER_DOMAIN, CrossAttention, Layer, Stack, mask_bias, write_column
+from export.transformer.blocks import SCATTER_DOMAIN, CrossAttention, Layer, Stack, mask_bias
 from export.transformer.parts import Parts
 from service.bundle import Axis
 
@@ -116,8 +116,7 @@ class StepGraph(nn.Module):
 
 
 def _encode(layer: Layer, hidden: Tensor, rows: int, bias: Tensor) -> Tensor:
-    queries, keys, values = layer.self_attention.project_all(layer.enter(hidden, layer.self_norm), rows)
-    change, _ = layer.self_attention.attend(queries, keys, values, bias)
+    change = layer.self_attention(layer.enter(hidden, layer.self_norm), rows, bias)
     fed: Tensor = layer.feed(layer.leave(hidden, change, layer.self_norm))
     return fed
 
@@ -125,10 +124,8 @@ def _encode(layer: Layer, hidden: Tensor, rows: int, bias: Tensor) -> Tensor:
 def _attend_to_itself(
     layer: Layer, hidden: Tensor, cache: tuple[Tensor, ...], lengths: Tensor, bias: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
-    queries, *columns = layer.self_attention.project_all(layer.enter(hidden, layer.self_norm), hidden.shape[0])
-    keys, values = (write_column(old, new, lengths) for old, new in zip(cache, columns, strict=True))
-    change, _ = layer.self_attention.attend(queries, keys, values, bias)
-    return layer.leave(hidden, change, layer.self_norm), [keys, values]
+    change, cache_after = layer.self_attention.step(layer.enter(hidden, layer.self_norm), cache, lengths, bias)
+    return layer.leave(hidden, change, layer.self_norm), cache_after
 
 
 def _attend_to_source(
