@@ -93,6 +93,11 @@ def test_a_huge_manifest_is_not_read(folder: Path) -> None:
         (lambda v: v.update(state=[]), r"decoder_step\.inputs"),
         (lambda v: v.update(attention="weights"), r"decoder_step\.outputs: \['weights'\]"),
         (lambda v: v["encoder"].update(inputs=[]), r"encoder\.inputs"),
+        (
+            lambda v: v["decoder_step"]["inputs"].append({"name": "lengths", "dtype": "int64", "axes": ["row"]}),
+            "and lengths beside caches",
+        ),
+        (lambda v: v["tokenizer"].update(ids_file="vocab.json"), r"\['vocab\.json'\] have no sha256"),
         (lambda v: v["decoding"].update(max_source_tokens=0), "at least 1"),
         (lambda v: v["tokenizer"].update(kind="words"), "is not a manifest"),
         (lambda v: v.update(surprise=1), "unknown field `surprise`"),
@@ -107,3 +112,23 @@ def test_a_manifest_that_contradicts_itself_is_refused(
     rewrite(folder, change)
     with pytest.raises(BundleError, match=message):
         bundle.load(folder)
+
+
+def test_state_that_grows_is_a_cache(folder: Path) -> None:
+    """A cache comes with the rows' lengths, and the encoder need not write it."""
+
+    def grow(values: dict[str, Any]) -> None:
+        state = values["state"][0]["input"]
+        (tensor,) = (one for one in values["decoder_step"]["inputs"] if one["name"] == state)
+        tensor["axes"] = ["row", 2, "target", 4]
+        values["encoder"]["outputs"] = [one for one in values["encoder"]["outputs"] if one["name"] != state]
+
+    rewrite(folder, grow)
+    with pytest.raises(BundleError, match="and lengths beside caches"):
+        bundle.load(folder)
+    lengths = {"name": "lengths", "dtype": "int64", "axes": ["row"]}
+    rewrite(folder, lambda values: values["decoder_step"]["inputs"].append(lengths))
+    loaded = bundle.load(folder).manifest
+
+    assert [("row", 2, "target", 4)] == [tensor.axes for tensor in loaded.caches]
+    assert () == manifest().caches
