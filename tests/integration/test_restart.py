@@ -18,7 +18,7 @@ from dragoman.v1 import translation_pb2_grpc
 from tests.integration.test_process import first_line, process
 from tests.serving import wait_until
 
-RESTARTS = int(os.environ.get("DRAGOMAN_RESTARTS", "4"))
+RESTARTS = int(os.environ.get("DRAGOMAN_RESTARTS", "2"))
 CALLERS = 6
 SERVER = """
 import sys, time
