@@ -117,7 +117,10 @@ class Decoding(Part, frozen=True):
 
 
 class Parity(Part, frozen=True):
-    """What export measured against the original model; differences are absolute and the largest over all."""
+    """What export measured against the original model; differences are absolute and the largest over all.
+
+    Those of memory are shares of the tensor's largest value, where that is more than 1.
+    """
 
     shapes: tuple[tuple[int, int], ...]
     """(rows, longest source) of each batch compared, encoder and every step."""
