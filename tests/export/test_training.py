@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from sentencepiece import SentencePieceProcessor
+from torch.nn import functional
 from transformers import MarianMTModel, MarianTokenizer
 
 from export import checkpoint
 from export.cli import main
 from export.models.attention_rnn import AttentionRnn, AttentionRnnConfig
-from export.training import data, trainer
+from export.training import data, marian, trainer
 from export.training.batches import Example
 from export.training.learner import AttentionRnnLearner
 from export.training.recipe import Recipe
@@ -115,6 +117,22 @@ def test_train_command_for_marian(corpus: Path, tmp_path: Path, capsys: pytest.C
     assert marian_vocabulary.load(tmp_path).encode_sources(["나는 카페에 갔다."]) == [ids]
     assert (400, 2, 1, 399) == (len(tokenizer), len(model.model.encoder.layers), len(model.model.decoder.layers),
                                 model.config.decoder_start_token_id)  # fmt: skip
+
+
+def test_a_new_marian_model_keeps_words_apart() -> None:
+    """However deep, an untrained encoder returns about the words that it read: its layers add little at first."""
+    torch.manual_seed(1)
+    ids = {piece: number for number, piece in enumerate(["</s>", "<unk>", *map(str, range(97)), "<pad>"])}
+    vocabulary = marian_vocabulary.MarianVocabulary(SentencePieceProcessor(), SentencePieceProcessor(), ids)
+    encoder = marian.new_model(vocabulary, marian.sizes(32, 6, 2, 0.0)).eval().model.encoder
+    source = torch.arange(2, 22).unsqueeze(0)
+    with torch.inference_mode():
+        (states,) = encoder(input_ids=source).last_hidden_state
+        read = encoder.embed_tokens(source)[0] * 32**0.5 + encoder.embed_positions(source.shape)
+    likeness = functional.normalize(states, dim=-1) @ functional.normalize(read, dim=-1).T
+
+    assert list(range(20)) == likeness.argmax(dim=1).tolist()
+    assert likeness.diagonal().min() > 0.6
 
 
 def test_missing_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
