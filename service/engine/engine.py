@@ -95,9 +95,8 @@ class Engine:
 
         May be called from any thread.
         """
-        rows = request.params.rows
-        ahead = self._scheduler.rows + self._scheduler.waiting_rows
-        return self._pace.forecast(len(request.source_ids), rows, ahead, self._limits.max_rows)
+        ahead = self._scheduler.ahead_of(request)
+        return self._pace.forecast(len(request.source_ids), request.params.rows, ahead, self._limits.max_rows)
 
     def _post(self, item: Sequence | str | None) -> None:
         self._inbox.append(item)

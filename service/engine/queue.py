@@ -4,7 +4,7 @@ import itertools
 from dataclasses import dataclass, field
 
 from service.engine.sequence import Sequence
-from service.request import Priority
+from service.request import Priority, Request
 
 CROWD = 2
 """A client with more rows running than this is one of many texts."""
@@ -72,6 +72,16 @@ class FairQueue:
         client = self._clients[key]
         self._count(client, -sequence.rows)
         self._place(key, client)
+
+    def turns_before(self, request: Request) -> int:
+        """Return about how many sequences join before a request that would come now; may be called from any thread.
+
+        Between two texts of one client, each of the others gets a turn.
+        """
+        client = self._clients.get((request.priority, request.client or request.request_id))
+        own = len(client.waiting) if client is not None else 0
+        clients = sum(len(places) for part in (self._idle, self._busy) for places in part.values())
+        return min(len(self), (own + 1) * clients)
 
     def is_crowd(self, sequence: Sequence) -> bool:
         """Whether a waiting sequence is of a client that has rows enough: with it, more than CROWD."""

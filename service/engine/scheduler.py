@@ -8,6 +8,7 @@ from service.engine.buffer import capacity
 from service.engine.queue import FairQueue
 from service.engine.roster import Roster
 from service.engine.sequence import Sequence
+from service.request import Request
 
 CROWD_ROWS = 16
 """Rows of clients with many texts from which on others get a roster of their own."""
@@ -52,7 +53,6 @@ class Scheduler:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._waiting = FairQueue()
-        self._waiting_rows = 0
         self._deadlines: list[tuple[float, str]] = []
         self._patience = limits.join_patience
         self.bulk, self.express = self.rosters = Roster(), Roster()
@@ -76,16 +76,14 @@ class Scheduler:
         """Rows that the running sequences take."""
         return sum(roster.rows for roster in self.rosters)
 
-    @property
-    def waiting_rows(self) -> int:
-        """Rows that the waiting sequences will take."""
-        return self._waiting_rows
+    def ahead_of(self, request: Request) -> int:
+        """Return about how many rows run, or join before a request that would come now. For any thread."""
+        return self.rows + self._waiting.turns_before(request)
 
     def add(self, sequence: Sequence) -> None:
         """Put a sequence at the end of the waiting list."""
         request = sequence.request
         self._waiting.add(sequence)
-        self._waiting_rows += sequence.rows
         if request.deadline is not None:
             heapq.heappush(self._deadlines, (request.deadline, request.request_id))
 
@@ -98,9 +96,7 @@ class Scheduler:
 
     def withdraw(self, request_id: str) -> Sequence | None:
         """Take a sequence out of the waiting list; None if it does not wait."""
-        sequence = self._waiting.withdraw(request_id)
-        self._waiting_rows -= sequence.rows if sequence is not None else 0
-        return sequence
+        return self._waiting.withdraw(request_id)
 
     def join(self) -> None:
         """Let run what fits, each in its turn, those with the longest sources first.
@@ -124,7 +120,6 @@ class Scheduler:
             joining[roster].append(sequence)
             rows += sequence.rows
             self._waiting.start(sequence)
-            self._waiting_rows -= sequence.rows
         for roster, sequences in joining.items():
             roster.join(sorted(sequences, key=lambda sequence: -sequence.source_length))
 
@@ -156,7 +151,6 @@ class Scheduler:
         """Drop all sequences and return them."""
         dropped = [sequence for roster in self.rosters for sequence in roster.leave(range(len(roster.running)))[0]]
         dropped += self._waiting.clear()
-        self._waiting_rows = 0
         self._deadlines.clear()
         return dropped
 
