@@ -144,7 +144,7 @@ def test_without_a_crowd_all_share_one_roster() -> None:
 
 
 def test_a_forecast_counts_turns_not_texts() -> None:
-    """Before a new client's text each other client has a turn; before one more of its own, as many as it has waiting."""
+    """Before a new client has its turn each other has one; before one more of its own, as many as it has waiting."""
     scheduler = Scheduler(Limits(max_rows=8, join_patience=0))
     for number in range(500):
         scheduler.add(sequence(f"crowd{number}", "crowd"))
