@@ -93,12 +93,17 @@ def check(served: Served, job: Job, limits: JobLimits, recipes: Recipes) -> Reci
     return recipe
 
 
-async def plan(served: Served, job: Job, recipe: Recipe, *, incremental: bool = False) -> Plan:
-    """Cut the texts of a job into segments and make their requests; raises InvalidRequestError."""
+async def plan(
+    served: Served, job: Job, recipe: Recipe, *, incremental: bool = False, pause: float = 0.0
+) -> Plan:  # fmt: skip
+    """Cut the texts of a job into segments and make their requests; raises InvalidRequestError.
+
+    Every few texts it pauses for so many seconds, in which the event loop serves others.
+    """
     made = Plan(served, job)
     for index in range(len(job.texts)):
         if index % segments.TURN == segments.TURN - 1:
-            await asyncio.sleep(0)
+            await asyncio.sleep(pause)
         prefix_ids = _prefix_ids(served, job, index) if job.prefixes else ()
         cut = await _cut(served, job, index, whole=bool(prefix_ids) or not job.options.split)
         made.texts.append(cut)

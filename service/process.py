@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import functools
+import gc
 import logging
 import os
 import signal
@@ -21,11 +22,17 @@ from service.server import Ready, Server
 
 logger = logging.getLogger(__name__)
 
+COLLECT_SECONDS = 30.0
+SWITCH_SECONDS = 0.001
+"""How long the engine's thread may wait for the interpreter lock while the event loop is busy; Python's 5 ms are as
+long as several steps."""
+
 
 def run(
     settings: Settings, announce: Callable[[Ready], None], load: Callable[[Settings], list[Loaded]] = load_models
 ) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status. Raises StartupError."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     log = logs.configure(settings.log_format, settings.log_level, sys.stderr)
     # A call crosses the loop a dozen times: uvloop takes a quarter off what each costs.
     uvloop.run(_serve(Server(settings, functools.partial(load, settings), log), announce))
@@ -43,6 +50,21 @@ def check(settings: Settings) -> list[str]:
         read = bundle.load(folder)
         found.append(f"model: {read.name}@{read.version}, {sum(map(len, read.contents.values())) / 1e6:.1f} MB")
     return [*found, "these settings can be served"]
+
+
+def _tame_collector() -> None:
+    """Spare what was loaded, and leave full collections to `_collect_when_idle`."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 10_000)
+
+
+async def _collect_when_idle(server: Server, end: "asyncio.Task[bool]") -> None:
+    """Until the end, collect garbage in full when nobody waits, for whom it would be as long as many steps."""
+    while not end.done():
+        await asyncio.wait({end}, timeout=COLLECT_SECONDS)
+        if not end.done() and not server.admission.admitted:
+            gc.collect()
 
 
 async def _serve(server: Server, announce: Callable[[Ready], None]) -> None:
@@ -63,9 +85,10 @@ async def _serve(server: Server, announce: Callable[[Ready], None]) -> None:
         await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             ready = starting.result()
+            _tame_collector()
             announce(ready)
             logger.info("ready", extra={logs.FIELDS: dataclasses.asdict(ready)})
-            await waiting
+            await _collect_when_idle(server, waiting)
             await server.drain()
             await server.leave()
             sys.stdout.flush()

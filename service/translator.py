@@ -13,6 +13,7 @@ The life of a job:
 6. Detokenize: hypotheses become text, and those of a text's segments are joined.
 """
 
+import asyncio
 import contextlib
 import itertools
 import time
@@ -24,10 +25,17 @@ from service.catalog import Served
 from service.detokenizer import Detokenizer
 from service.errors import DeadlineUnreachableError
 from service.joining import Translation, joined, translation
-from service.options import Recipes
+from service.options import Recipe, Recipes
 from service.planning import Job, JobLimits, Plan, check, plan
 from service.request import Output, Permit, Timing
+from service.segments import TURN
 from service.stream import Stream
+
+PAUSE_SECONDS = 0.003
+"""What a job of many texts pauses for, every few texts, where it is not alone: it waits for rows anyway, not for its
+tokens, while others would wait for their event loop."""
+SUBMITTED = 32
+"""Requests of one job that the engine gets before the event loop serves others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,8 @@ class Translator:
         self._limits = limits
         self._clock = clock
         self._serial = itertools.count()
+        self._long = asyncio.Lock()
+        """Held by the one job of many texts that is being tokenized: together, they would keep the loop from others."""
         self._recipes = Recipes()
 
     def unique(self, request_id: str) -> str:
@@ -58,7 +68,7 @@ class Translator:
         """Translate all texts of a job, or refuse it at once; raises ServiceError."""
         recipe = check(served, job, self._limits, self._recipes)
         with self._admission.admit(len(job.texts)) as permit:
-            planned = await plan(served, job, recipe)
+            planned = await self._plan(served, job, recipe)
             if len(planned.requests) > len(job.texts):
                 permit.grow(len(planned.requests) - len(job.texts))
             return await self._decode(planned, permit)
@@ -79,7 +89,9 @@ class Translator:
             (cut,) = planned.texts
             parts, outputs = [], []
             before = ""
-            with self._submitted(planned, permit) as running:
+            with self._opened(planned) as running:
+                for request in planned.requests:
+                    served.engine.submit(request, permit)
                 for segment, request, joint in zip(cut, planned.requests, [*planned.joints(0), ""], strict=True):
                     growing = Detokenizer(served.tokenizer.decode)
                     async for ids in running.tokens(request.request_id):
@@ -91,9 +103,21 @@ class Translator:
                     before += parts[-1].candidates[0].text[growing.length :] + joint
             yield before, _result(planned, [joined(parts, planned.joints(0))], outputs)
 
+    async def _plan(self, served: Served, job: Job, recipe: Recipe) -> Plan:
+        """Cut the texts of a job into segments, jobs of many texts one after the other."""
+        if len(job.texts) <= TURN:
+            return await plan(served, job, recipe)
+        async with self._long:
+            others = self._admission.admitted > len(job.texts)
+            return await plan(served, job, recipe, pause=PAUSE_SECONDS if others else 0.0)
+
     async def _decode(self, planned: Plan, permit: Permit) -> Result:
         """Decode all and detokenize."""
-        with self._submitted(planned, permit) as running:
+        with self._opened(planned) as running:
+            for index, request in enumerate(planned.requests):
+                if index % SUBMITTED == SUBMITTED - 1:
+                    await asyncio.sleep(0)
+                planned.served.engine.submit(request, permit)
             outputs = await running.collect()
         tokenizer, options = planned.served.tokenizer, planned.job.options
         ended = iter(outputs)
@@ -104,8 +128,8 @@ class Translator:
         return _result(planned, translations, outputs)
 
     @contextlib.contextmanager
-    def _submitted(self, planned: Plan, permit: Permit) -> Iterator[Stream]:
-        """Submit all requests of a plan; leave nothing of them in the engine. Raises DeadlineUnreachableError."""
+    def _opened(self, planned: Plan) -> Iterator[Stream]:
+        """Wait for the requests of a plan; leave nothing of them in the engine. Raises DeadlineUnreachableError."""
         engine, deadline = planned.served.engine, planned.job.deadline
         if deadline is not None:
             longest = max(planned.requests, key=lambda request: len(request.source_ids))
@@ -115,8 +139,6 @@ class Translator:
                 raise DeadlineUnreachableError(f"{message}; allow more time, or send it when there is less to do")
         with planned.served.streams.open([request.request_id for request in planned.requests]) as running:
             try:
-                for request in planned.requests:
-                    engine.submit(request, permit)
                 yield running
             finally:
                 for request_id in running.unfinished:

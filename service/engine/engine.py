@@ -122,7 +122,7 @@ class Engine:
         """Let join who can, and advance a deck by one token; return whether there is more to do."""
         started = self._clock()
         self._drain_inbox()
-        self._scheduler.join()
+        self._scheduler.join(self._next_deck().roster)
         joining = [sequence for deck in self._decks for sequence in deck.joining]
         encode = self._encode() if joining else 0.0
         deck = self._next_deck()
@@ -131,6 +131,7 @@ class Engine:
         self._flush()
         if joining or rows:
             now = self._clock()
+            self._express_seconds = self._express_seconds - (now - started) if deck is self._decks[1] else now - started
             self._pace.note_step(rows, now - started)
             self._observer.observe_step(
                 StepReport(
@@ -187,14 +188,12 @@ class Engine:
     def _next_deck(self) -> Deck:
         """Decide who steps. While both have rows, each gets half of the time: many light steps for a heavy one."""
         bulk, express = self._decks
-        if not (express.roster.rows and bulk.roster.rows):
-            self._express_seconds = 0.0
-            return express if express.roster.rows else bulk
-        return express if self._express_seconds > 0.0 else bulk
+        if express.roster.rows and (self._express_seconds > 0.0 or not bulk.roster.rows):
+            return express
+        return bulk
 
     def _advance(self, deck: Deck) -> float:
-        """Run one step over the rows of a deck; return the seconds inside it."""
-        started = self._clock()
+        """Run one step over the rows of a deck; return the seconds inside the model."""
         try:
             outputs, leaving = deck.advance(self._clock)
         except Exception as error:  # noqa: BLE001  whatever it is, all rows of this step have lost their state
@@ -204,10 +203,7 @@ class Engine:
             self._scheduler.leave(leaving)
             for sequence in leaving:
                 self._pace.note_end(sequence)
-        seconds = deck.model_seconds
-        spent = self._clock() - started
-        self._express_seconds = self._express_seconds - spent if deck is self._decks[1] else spent
-        return seconds
+        return deck.model_seconds
 
     def _abort(self, request_id: str, reason: FinishReason, error: ServiceError) -> None:
         """End one sequence before its end, wherever it is; unknown ids are ignored."""

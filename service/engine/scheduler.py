@@ -98,20 +98,22 @@ class Scheduler:
         """Take a sequence out of the waiting list; None if it does not wait."""
         return self._waiting.withdraw(request_id)
 
-    def join(self) -> None:
+    def join(self, turn: Roster | None = None) -> None:
         """Let run what fits, each in its turn, those with the longest sources first.
+
+        While it is the express roster's turn, nobody joins the other: what that would cost is part of its own turn.
 
         The first that does not fit stops all behind it, so that a wide beam is not overtaken for ever. One sequence
         joins however long it is; further ones as long as their padded tokens stay within the bound.
         """
         joining: dict[Roster, list[Sequence]] = {roster: [] for roster in self.rosters}
         longest, limit, rows = 0, max(roster.longest for roster in self.rosters), self.rows
-        alone = self._waits_for_company()
+        closed = turn is self.express or self._waits_for_company()
         while sequence := self._waiting.next():
             roster = self._roster_of(sequence, sum(one.rows for one in joining[self.express]))
             longest, limit = max(longest, sequence.source_length), max(limit, sequence.request.params.max_target_tokens)
             joiners = sum(map(len, joining.values()))
-            if alone and roster is self.bulk:
+            if closed and roster is self.bulk:
                 break
             if not self._limits.fit(rows + sequence.rows + self._reserved(sequence), limit) or (
                 joiners and longest * (joiners + 1) > self._limits.max_join_tokens
