@@ -111,6 +111,7 @@ def _measure_bundle(plan: Plan, folder: Path, section: Section) -> None:
                 crowd(True)  # noqa: FBT003
                 took[situation] += singles(priority)
                 ended += crowd(False)  # noqa: FBT003
+                time.sleep(SETTLE_SECONDS)  # until the last of its texts has gone
     section.figures += _figures(took, name)
     section.notes.append(f"{name}: {ended} of {2 * sizes.rounds * REQUESTS} requests of the crowd ended meanwhile.")
 
