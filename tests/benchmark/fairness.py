@@ -18,6 +18,7 @@ from tests.benchmark.report import Figure, Goal, Section, percentile
 from tests.benchmark.serving import Server
 from tests.benchmark.workers import Worker, processors
 
+SETTLE_SECONDS = 1.0
 REQUESTS = 10
 SPARE = 1000
 """Texts that may wait beside the crowd's."""
