@@ -4,6 +4,7 @@ VENV ?= .venv
 TORCH ?= 2.13.0
 TARGET ?= cpu
 ARGS ?=
+export ORT_DISABLE_TELEMETRY := 1
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
