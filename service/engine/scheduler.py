@@ -101,14 +101,15 @@ class Scheduler:
     def join(self, turn: Roster | None = None) -> None:
         """Let run what fits, each in its turn, those with the longest sources first.
 
-        While it is the express roster's turn, nobody joins the other: what that would cost is part of its own turn.
+        While it is the express roster's turn, nobody joins the other, unless that is empty: what joining costs is part of
+        its own turn.
 
         The first that does not fit stops all behind it, so that a wide beam is not overtaken for ever. One sequence
         joins however long it is; further ones as long as their padded tokens stay within the bound.
         """
         joining: dict[Roster, list[Sequence]] = {roster: [] for roster in self.rosters}
         longest, limit, rows = 0, max(roster.longest for roster in self.rosters), self.rows
-        closed = turn is self.express or self._waits_for_company()
+        closed = (turn is self.express and self.bulk.rows > 0) or self._waits_for_company()
         while sequence := self._waiting.next():
             roster = self._roster_of(sequence, sum(one.rows for one in joining[self.express]))
             longest, limit = max(longest, sequence.source_length), max(limit, sequence.request.params.max_target_tokens)

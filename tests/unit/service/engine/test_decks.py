@@ -41,3 +41,18 @@ def test_a_failed_step_of_one_deck_leaves_the_other_alone() -> None:
     stage.finish()
     assert (7, 6, 5) == stage.text("single")
     assert {FinishReason.ERROR} == {stage.recorder.last(f"crowd{number}").finish_reason for number in range(40)}
+
+
+def test_a_crowd_whose_rows_end_together_goes_on_beside_others() -> None:
+    """While a long text runs in the express deck, an empty bulk deck is filled again at once."""
+    stage = Stage(ReversingModel(), Limits(max_rows=64))
+    for number in range(112):
+        stage.ask(Request(f"crowd{number}", (5,) * 10, DecodingParams(99), client="crowd"))
+    stage.engine.step()
+    stage.ask(Request("single", tuple(range(4, 99)) + (5,), DecodingParams(120), client="other"))
+    steps = 0
+    while stage.engine.step() and not any(output.request_id == "single" for output in stage.recorder.outputs):
+        steps += 1
+    ended = {output.request_id for output in stage.recorder.outputs}
+    assert len(ended - {"single"}) == 112
+    assert steps < 200
