@@ -101,8 +101,8 @@ class Scheduler:
     def join(self, turn: Roster | None = None) -> None:
         """Let run what fits, each in its turn, those with the longest sources first.
 
-        While it is the express roster's turn, nobody joins the other, unless that is empty: what joining costs is part of
-        its own turn.
+        While it is the express roster's turn, nobody joins the other, unless that is empty: what joining costs is part
+        of its own turn.
 
         The first that does not fit stops all behind it, so that a wide beam is not overtaken for ever. One sequence
         joins however long it is; further ones as long as their padded tokens stay within the bound.

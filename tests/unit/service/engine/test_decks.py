@@ -49,7 +49,7 @@ def test_a_crowd_whose_rows_end_together_goes_on_beside_others() -> None:
     for number in range(112):
         stage.ask(Request(f"crowd{number}", (5,) * 10, DecodingParams(99), client="crowd"))
     stage.engine.step()
-    stage.ask(Request("single", tuple(range(4, 99)) + (5,), DecodingParams(120), client="other"))
+    stage.ask(Request("single", (*range(4, 99), 5), DecodingParams(120), client="other"))
     steps = 0
     while stage.engine.step() and not any(output.request_id == "single" for output in stage.recorder.outputs):
         steps += 1
