@@ -122,10 +122,13 @@ class Engine:
         """Let join who can, and advance a deck by one token; return whether there is more to do."""
         started = self._clock()
         self._drain_inbox()
-        self._scheduler.join(self._next_deck().roster)
-        joining = [sequence for deck in self._decks for sequence in deck.joining]
-        encode = self._encode() if joining else 0.0
         deck = self._next_deck()
+        joining: list[Sequence] = []
+        encode = 0.0
+        if self._scheduler.join(deck.roster):
+            joining = [sequence for each in self._decks for sequence in each.joining]
+            encode = self._encode()
+            deck = self._next_deck()
         rows, stepped = deck.roster.rows, deck.stepped
         step = self._advance(deck) if rows else 0.0
         self._flush()

@@ -98,8 +98,8 @@ class Scheduler:
         """Take a sequence out of the waiting list; None if it does not wait."""
         return self._waiting.withdraw(request_id)
 
-    def join(self, turn: Roster | None = None) -> None:
-        """Let run what fits, each in its turn, those with the longest sources first.
+    def join(self, turn: Roster | None = None) -> bool:
+        """Let run what fits, each in its turn, those with the longest sources first; return whether anybody joined.
 
         While it is the express roster's turn, nobody joins the other, unless that is empty: what joining costs is part
         of its own turn.
@@ -107,6 +107,8 @@ class Scheduler:
         The first that does not fit stops all behind it, so that a wide beam is not overtaken for ever. One sequence
         joins however long it is; further ones as long as their padded tokens stay within the bound.
         """
+        if not self._waiting:
+            return False
         joining: dict[Roster, list[Sequence]] = {roster: [] for roster in self.rosters}
         longest, limit, rows = 0, max(roster.longest for roster in self.rosters), self.rows
         closed = (turn is self.express and self.bulk.rows > 0) or self._waits_for_company()
@@ -125,6 +127,7 @@ class Scheduler:
             self._waiting.start(sequence)
         for roster, sequences in joining.items():
             roster.join(sorted(sequences, key=lambda sequence: -sequence.source_length))
+        return any(joining.values())
 
     def leave(self, sequences: Iterable[Sequence]) -> None:
         """Note that sequences have left their roster."""
