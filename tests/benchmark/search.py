@@ -37,8 +37,9 @@ def measure(plan: Plan) -> Section:
     note = (
         f"{len(pairs)} sentences of test.tsv that arrive at random, beam {BEAM}, all {BEAM} hypotheses compared; the "
         "plain search goes on to the last step there can be, so that ending early is compared as well. Attention: "
-        "against that of the same tokens, forced one by one. Goals are those of fp32: in int8, a product for the four rows of "
-        "a group rounds otherwise than one for a single row. Scores: where hypotheses are the same. chrF: of the best hypothesis, of these sentences alone."
+        "against that of the same tokens, forced one by one. Goals are those of fp32: in int8, a product for the four "
+        "rows of a group rounds otherwise than one for a single row. Scores: where hypotheses are the same. chrF: of "
+        "the best hypothesis, of these sentences alone."
     )
     section = Section("search", [], [note])
     for folder in plan.bundles:
