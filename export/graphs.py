@@ -7,9 +7,6 @@ Both are rewritten for inference before they are traced; the weights are the mod
 - Step: the recurrent cells become matrix products, and the words are chosen inside the graph.
 """
 
-import tempfile
-import warnings
-from pathlib import Path
 from typing import NamedTuple
 
 import onnx
@@ -20,8 +17,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from export.models.attention_rnn import AttentionRnn, Memory
 from export.models.recurrent import CELLS
 from export.selection import reach_of, select
-from export.signature import name_axes
 from export.step_cells import CELL_STEPS
+from export.tracing import trace_module
 from service.bundle import Axis
 
 DEFAULT_OPSET = 20
@@ -184,22 +181,12 @@ def _export(module: nn.Module, inputs: dict[str, Tensor], writes: tuple[str, ...
     module.eval()
     with torch.no_grad():
         outputs = dict(zip(writes, module(*inputs.values()), strict=True))
-    axes = {name: axes_of(name, tensor) for name, tensor in (inputs | outputs).items()}
-    axes |= {name: ("group", *axes[name][1:]) for name in inputs if name in MEMORY}
-    dynamic = {name: {at: axis for at, axis in enumerate(named) if isinstance(axis, str)}
-               for name, named in axes.items()}  # fmt: skip
-    with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
-        # The exporter in use is deprecated, and tracing warns of values that become constants; parity is proved
-        # at other shapes than the traced ones, so that a constant that should have been none is found.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module, tuple(inputs.values()), Path(folder) / "graph.onnx", dynamo=False, opset_version=opset,
-            input_names=list(inputs), output_names=list(writes), dynamic_axes=dynamic,
-        )  # fmt: skip
-        model = onnx.load(Path(folder) / "graph.onnx")
-    name_axes((*model.graph.input, *model.graph.output), axes)
-    onnx.checker.check_model(model)
-    return model, outputs
+    reads = {name: axes_of(name, tensor) for name, tensor in inputs.items()}
+    reads |= {name: ("group", *reads[name][1:]) for name in inputs if name in MEMORY}
+    written = {name: axes_of(name, tensor) for name, tensor in outputs.items()}
+    graph = trace_module(module, inputs, written, reads, opset)
+    onnx.checker.check_model(graph)
+    return graph, outputs
 
 
 def _keep_outputs(model: onnx.ModelProto, names: tuple[str, ...]) -> None:

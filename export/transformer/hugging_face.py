@@ -25,12 +25,6 @@ class Checkpoint(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
 
 
-def is_checkpoint(folder: Path) -> bool:
-    """Tell whether a folder's config.json is one of Hugging Face's; raise ValueError where it is no JSON object."""
-    path = folder / CONFIG
-    return path.is_file() and "model_type" in _read_config(path)
-
-
 def load(folder: Path) -> Checkpoint:
     """Read a checkpoint; raise ValueError that says what is wrong with it."""
     check_architecture(folder / CONFIG, _read_config(folder / CONFIG))

@@ -77,10 +77,6 @@ class History:
         """Return where a row, as rows stand before the step that is about to be noted, was after the last one."""
         return Place(self.step, row if self._moves is None else int(self._moves[row]))
 
-    def last_token(self, row: int) -> int:
-        """Return the token that a row chose at the last step; rows must not have moved since."""
-        return int(self._steps[-1].tokens[row])
-
     def trace(self, place: Place, count: int) -> Trail:
         """Return what led to a place over its last `count` steps."""
         trail = Trail([], [], [])

@@ -44,7 +44,7 @@ class FairQueue:
 
     def add(self, sequence: Sequence) -> None:
         """Put a sequence behind the others of its client."""
-        key = _key(sequence)
+        key = _key(sequence.request)
         client = self._clients.setdefault(key, Client())
         client.waiting[sequence.request.request_id] = sequence
         self._of[sequence.request.request_id] = key
@@ -68,7 +68,7 @@ class FairQueue:
 
     def end(self, sequence: Sequence) -> None:
         """Note that a sequence runs no more."""
-        key = _key(sequence)
+        key = _key(sequence.request)
         client = self._clients[key]
         self._count(client, -sequence.rows)
         self._place(key, client)
@@ -78,14 +78,14 @@ class FairQueue:
 
         Between two texts of one client, each of the others gets a turn.
         """
-        client = self._clients.get((request.priority, request.client or request.request_id))
+        client = self._clients.get(_key(request))
         own = len(client.waiting) if client is not None else 0
         clients = sum(len(places) for part in (self._idle, self._busy) for places in part.values())
         return min(len(self), (own + 1) * clients)
 
     def is_crowd(self, sequence: Sequence) -> bool:
         """Whether a waiting sequence is of a client that has rows enough: with it, more than CROWD."""
-        rows = self._clients[_key(sequence)].rows
+        rows = self._clients[_key(sequence.request)].rows
         return rows > 0 and rows + sequence.rows > CROWD
 
     def withdraw(self, request_id: str) -> Sequence | None:
@@ -134,7 +134,6 @@ class FairQueue:
         return client.rows, client.turn
 
 
-def _key(sequence: Sequence) -> Key:
-    """Return whom a sequence belongs to: within each priority a client counts anew."""
-    request = sequence.request
+def _key(request: Request) -> Key:
+    """Return whom a request belongs to: within each priority a client counts anew."""
     return request.priority, request.client or request.request_id
