@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from service.engine.buffer import fill_from_tail
 from service.engine.lane import Lane, Load
 from service.engine.layout import Layout
 from service.engine.session import Encoded, Model, Stepped
@@ -92,12 +93,15 @@ class Batch:
         lanes, places = [], []
         for lane, rows in zip(self._lanes, self._rows, strict=True):
             now = renumbered[rows].reshape(-1, lane.group_rows)
-            first = now[:, 0]
-            staying = _fill_from_tail((first >= 0).nonzero()[0], first)
-            if len(staying):
+            gone = set((now[:, 0] < 0).nonzero()[0].tolist())
+            if len(gone) == len(now):
+                continue
+            if gone:
+                staying = np.array(fill_from_tail(len(now), gone))
                 lane.keep(staying)
-                lanes.append(lane)
-                places.append(now[staying].ravel())
+                now = now[staying]
+            lanes.append(lane)
+            places.append(now.ravel())
         self._set(lanes, places)
 
 
@@ -114,16 +118,6 @@ def choose_lane(loads: Sequence[Load], rows: int, length: int) -> int:
         if after.padding <= RUN_PRICE and after.padding - load.padding < least:
             chosen, least = index, after.padding - load.padding
     return chosen
-
-
-def _fill_from_tail(staying: Int64, now: Int64) -> Int64:
-    """Order the groups that stay in a lane: each in its place, those from the tail in the holes, as in the batch."""
-    order = np.full(len(staying), -1)
-    inside = staying < len(staying)
-    order[staying[inside]] = staying[inside]
-    movers = staying[~inside]
-    order[order < 0] = movers[now[movers].argsort()]
-    return order
 
 
 def _merge(stepped: list[Stepped], places: list[Int64], rows: int) -> Stepped:

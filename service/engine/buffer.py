@@ -5,6 +5,7 @@ one and holes are filled from the tail: both cost what changes and not what stay
 """
 
 import math
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
@@ -86,3 +87,10 @@ class Buffer:
 def _with_room(size: int) -> int:
     """Return a size that a few more rows need not exceed."""
     return size + size // 4
+
+
+def fill_from_tail(count: int, gone: Set[int]) -> list[int]:
+    """Order those of `count` that stay, such that only as many move as left: the last ones move into the holes."""
+    tail = (index for index in range(count - 1, -1, -1) if index not in gone)
+    staying = count - len(gone)
+    return [next(tail) if index in gone else index for index in range(staying)]

@@ -20,10 +20,7 @@ class Deck:
         self.roster = roster
         self._batch = Batch(model)
         self._search = Search(tokenizer.end_id, decoding.max_target_tokens)
-        self._step_number = 0
         self._row_steps = 0
-        self._taken_up = 0
-        """Running sequences that have rows: all but those that are about to be encoded."""
         self._joined: list[Sequence] = []
         self._incremental: list[tuple[int, Sequence]] = []
         self._attention_wanted = False
@@ -35,17 +32,16 @@ class Deck:
     @property
     def joining(self) -> list[Sequence]:
         """The sequences that run but have no rows yet, the longest sources first."""
-        return self.roster.running[self._taken_up :]
+        return self.roster.running[len(self._search) :]
 
     def take_up(self, group: list[Sequence], encoded: Encoded, lengths: Int64, now: float) -> None:
         """Append the rows of the first of those who join; raises MemoryError, and then no row can be trusted."""
         self._batch.insert(encoded, lengths, np.array([sequence.rows for sequence in group]))
         self._search.join(group)
         self._joined += group
-        self._taken_up += len(group)
         for sequence in group:
             sequence.encoded = now
-            sequence.first_step, sequence.first_row_steps = self._step_number, self._row_steps
+            sequence.first_step, sequence.first_row_steps = self._search.step, self._row_steps
         self._note_wishes()
 
     def advance(self, clock: Callable[[], float]) -> tuple[list[Output], list[Sequence]]:
@@ -57,7 +53,6 @@ class Deck:
         stepped = self._batch.advance(self._search.k, self._attention_wanted)
         now = clock()
         self.model_seconds = now - started
-        self._step_number += 1
         self._row_steps += self.roster.rows
         selection = self._search.select(stepped)
         if selection.parents is not None:
@@ -88,9 +83,8 @@ class Deck:
         leaving, order, kept = self.roster.leave(indices)
         for sequence in leaving:
             if sequence.encoded:
-                sequence.steps = self._step_number - sequence.first_step
+                sequence.steps = self._search.step - sequence.first_step
                 sequence.row_steps = self._row_steps - sequence.first_row_steps
-        self._taken_up -= sum(bool(sequence.encoded) for sequence in leaving)
         self._search.keep(order, kept)
         if kept:
             self._batch.keep(kept)
@@ -101,6 +95,6 @@ class Deck:
 
     def _note_wishes(self) -> None:
         """Note which running sequences want to hear of every step, so that a step asks nobody else."""
-        running = self.roster.running[: self._taken_up]
+        running = self.roster.running[: len(self._search)]
         self._incremental = [(i, sequence) for i, sequence in enumerate(running) if sequence.request.incremental]
         self._attention_wanted = any(sequence.request.params.return_attention for sequence in running)

@@ -1,4 +1,4 @@
-"""The decoding engine: one thread, one batch, requests that join and leave between two steps.
+"""The decoding engine: one thread, and requests that join and leave a batch between two steps.
 
 A request's life in here:
 

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterable
 
+from service.engine.buffer import fill_from_tail
 from service.engine.sequence import Sequence
 
 
@@ -32,7 +33,7 @@ class Roster:
         gone = set(leaving)
         left = [self.running[index] for index in sorted(gone)]
         if self.rows == len(self.running):
-            order = kept = _fill_from_tail(len(self.running), gone)
+            order = kept = fill_from_tail(len(self.running), gone)
         else:  # groups of several rows: they close ranks
             order = [index for index in range(len(self.running)) if index not in gone]
             ends = list(itertools.accumulate(sequence.rows for sequence in self.running))
@@ -40,10 +41,3 @@ class Roster:
         self.running = [self.running[index] for index in order]
         self.rows = len(kept)
         return left, order, kept
-
-
-def _fill_from_tail(count: int, gone: set[int]) -> list[int]:
-    """Order the survivors so that only as many move as left: the last ones move into the holes."""
-    staying = count - len(gone)
-    tail = (index for index in range(count - 1, staying - 1, -1) if index not in gone)
-    return [next(tail) if index in gone else index for index in range(staying)]

@@ -37,26 +37,29 @@ class Search:
     def __init__(self, end_id: int, max_target_tokens: int) -> None:
         self._end_id = end_id
         self._history = History(max_target_tokens)
-        self._step = 0
+        self.step = 0
+        """Steps so far."""
         self._tracks: list[Track] = []
         """In the order of the running list."""
         self._last_steps: Int64 = np.zeros(0, np.int64)
         """The step at which each reaches its limit."""
         self._next_limit = 0
-        self._mixed = False
-        """Whether some are not plain; while all are, rows and running sequences coincide, and nothing is worked out."""
         self._special: list[int] = []
-        """Indices of those that are not plain."""
+        """Indices of those that are not plain; while there are none, rows and running sequences coincide."""
         self.k = 1
         """Candidates per row that the next step must give."""
 
+    def __len__(self) -> int:
+        """Return the number of sequences."""
+        return len(self._tracks)
+
     def join(self, sequences: list[Sequence]) -> None:
         """Take up sequences whose rows were appended to the batch."""
-        joining = [Track.of(sequence, self._step, self._end_id) for sequence in sequences]
-        limits = np.array([self._step + track.params.max_target_tokens for track in joining])
+        joining = [Track.of(sequence, self.step, self._end_id) for sequence in sequences]
+        limits = np.array([self.step + track.params.max_target_tokens for track in joining])
         self._last_steps = np.concatenate((self._last_steps, limits))
         self._history.join(sum(track.rows for track in joining))
-        self._mixed = self._mixed or not all(track.plain for track in joining)
+        self._special += [index for index, track in enumerate(joining, len(self._tracks)) if not track.plain]
         self._arrange(self._tracks + joining)
 
     def keep(self, order: list[int], kept: list[int]) -> None:
@@ -67,16 +70,16 @@ class Search:
 
     def select(self, stepped: Stepped) -> Selection:
         """Choose how every row goes on; a plain one ends at the end symbol or at its limit."""
-        self._step += 1
-        if self._mixed:
+        self.step += 1
+        if self._special:
             return self._select_mixed(stepped)
         tokens = stepped.ids[:, 0]
         self._history.append(tokens, stepped.log_probs[:, 0], stepped.attention, None)
         # Plain Python: at these sizes it costs a third of the array operations that would say the same.
         chosen = tokens.tolist()
         finished = [row for row, token in enumerate(chosen) if token == self._end_id] if self._end_id in chosen else []
-        if self._step == self._next_limit:
-            finished = sorted({*finished, *(self._last_steps == self._step).nonzero()[0].tolist()})
+        if self.step == self._next_limit:
+            finished = sorted({*finished, *(self._last_steps == self.step).nonzero()[0].tolist()})
         return Selection(tokens, None, finished)
 
     def hypotheses(self, index: int, sequence: Sequence) -> tuple[Hypothesis, ...]:
@@ -96,10 +99,10 @@ class Search:
         They are what its running hypotheses and the best of those that have ended begin with.
         """
         track = self._tracks[index]
-        count = self._step - track.first_step
+        count = self.step - track.first_step
         if track.plain:
-            return self._history.trace(Place(self._step, self._row(index)), count - known).tokens
-        paths = [self._history.trace(Place(self._step, track.row + row), count).tokens for row in track.running]
+            return self._history.trace(Place(self.step, self._row(index)), count - known).tokens
+        paths = [self._history.trace(Place(self.step, track.row + row), count).tokens for row in track.running]
         if track.ended:
             best = max(track.ended, key=lambda ended: ended.score)
             paths.append(self._history.trace(best.place, best.tokens).tokens)
@@ -110,17 +113,16 @@ class Search:
         """Take these tracks, in the order of the running list; note where their rows are."""
         self._tracks = tracks
         self._next_limit = int(self._last_steps.min()) if tracks else 0
-        if self._mixed:
+        if self._special:
             ends = itertools.accumulate(track.rows for track in tracks)
             for track, end in zip(tracks, ends, strict=True):
                 track.row = end - track.rows
             self._special = [index for index, track in enumerate(tracks) if not track.plain]
-            self._mixed = bool(self._special)
             self._note_k()
 
     def _row(self, index: int) -> int:
         """Return the first row of the sequence at `index`."""
-        return self._tracks[index].row if self._mixed else index
+        return self._tracks[index].row if self._special else index
 
     def _note_k(self) -> None:
         self.k = max((self._tracks[index].k for index in self._special), default=1)
@@ -131,7 +133,7 @@ class Search:
         special = [self._tracks[index] for index in self._special]
         for track in special:
             if track.banned:
-                track.constrain(self._step, log_probs, ids)
+                track.constrain(self.step, log_probs, ids)
         tokens, chosen = ids[:, 0].copy(), log_probs[:, 0].copy()
         parents: Int64 | None = None
         finished = self._plain_ends(tokens)
@@ -154,7 +156,7 @@ class Search:
         return [
             index
             for index, track in enumerate(self._tracks)
-            if track.plain and (tokens[track.row] == self._end_id or self._last_steps[index] == self._step)
+            if track.plain and (tokens[track.row] == self._end_id or self._last_steps[index] == self.step)
         ]
 
     def _choose(self, track: Track, log_probs: Float32, ids: Int64, tokens: Int64, chosen: Float32) -> None:
@@ -181,22 +183,22 @@ class Search:
 
     def _end(self, track: Track, row: int, total: float) -> None:
         """Note that the hypothesis that was in a row chose the end symbol."""
-        count = self._step - track.first_step - 1
+        count = self.step - track.first_step - 1
         track.end(row - track.row, FinishReason.END, self._history.before(row), count, total)
 
     def _settle(self, track: Track) -> bool:
         """After a step: end what has reached a limit, work out what is forbidden next; return whether all is done."""
-        count = self._step - track.first_step
+        count = self.step - track.first_step
         tokens: list[list[int]] = [[]] * track.rows
         if track.banned and count >= len(track.params.prefix_ids):
-            places = [Place(self._step, track.row + row) for row in range(track.rows)]
+            places = [Place(self.step, track.row + row) for row in range(track.rows)]
             tokens = [self._history.trace(place, count).tokens for place in places]
         times = track.params.max_phrase_repeats
         for row in track.running:
             limit = count == track.params.max_target_tokens
             if limit or (times and repeats(tokens[row], times)):
                 reason = FinishReason.LENGTH if limit else FinishReason.REPETITION
-                track.end(row, reason, Place(self._step, track.row + row), count, float(track.sums[row]))
+                track.end(row, reason, Place(self.step, track.row + row), count, float(track.sums[row]))
         if track.banned:
             track.forbid(tokens, self._end_id)
         if track.params.beam_size == 1:
@@ -206,8 +208,8 @@ class Search:
     def _plain_hypothesis(self, index: int, sequence: Sequence) -> Hypothesis:
         """Return the one hypothesis of a plain sequence that has just ended."""
         track = self._tracks[index]
-        count = self._step - track.first_step
-        trail = self._history.trace(Place(self._step, self._row(index)), count)
+        count = self.step - track.first_step
+        trail = self._history.trace(Place(self.step, self._row(index)), count)
         score = sum(trail.log_probs) / track.params.length_penalty(count)
         reason = FinishReason.END if trail.tokens[-1] == self._end_id else FinishReason.LENGTH
         return self._hypothesis(trail, score, reason, sequence)

@@ -64,7 +64,7 @@ class OnnxModel:
         self.manifest = manifest = bundle.manifest
         self.provider = provider
         self._encoder, self._decoder = encoder, decoder
-        layout = Layout.of(manifest)
+        self._layout = layout = Layout.of(manifest)
         written = {pair.input: pair.output for pair in manifest.state}
         self._encoded_names = [*manifest.memory, *layout.state]
         self._next_names = ["log_probs", "ids", *(written[name] for name in layout.state)]
@@ -93,7 +93,7 @@ class OnnxModel:
         carried: Arrays = {}
         if self._caches:
             carried[LENGTHS] = np.zeros(2, np.int64)
-            for name, buffer in Layout.of(self.manifest).cache_buffers().items():
+            for name, buffer in self._layout.cache_buffers().items():
                 buffer.resize(2, 2)
                 carried[name] = buffer.view
         try:
