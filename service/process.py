@@ -23,6 +23,8 @@ from service.server import Ready, Server
 logger = logging.getLogger(__name__)
 
 COLLECT_SECONDS = 30.0
+COLLECTION_THRESHOLDS = 10_000, 20, 10_000
+"""Of Python's three generations of garbage: full collections are left to `_collect_when_idle`."""
 SWITCH_SECONDS = 0.001
 """How long the engine's thread may wait for the interpreter lock while the event loop is busy; Python's 5 ms are as
 long as several steps."""
@@ -33,6 +35,7 @@ def run(
 ) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status. Raises StartupError."""
     sys.setswitchinterval(SWITCH_SECONDS)
+    gc.set_threshold(*COLLECTION_THRESHOLDS)
     log = logs.configure(settings.log_format, settings.log_level, sys.stderr)
     # A call crosses the loop a dozen times: uvloop takes a quarter off what each costs.
     uvloop.run(_serve(Server(settings, functools.partial(load, settings), log), announce))
@@ -50,13 +53,6 @@ def check(settings: Settings) -> list[str]:
         read = bundle.load(folder)
         found.append(f"model: {read.name}@{read.version}, {sum(map(len, read.contents.values())) / 1e6:.1f} MB")
     return [*found, "these settings can be served"]
-
-
-def _tame_collector() -> None:
-    """Spare what was loaded, and leave full collections to `_collect_when_idle`."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 10_000)
 
 
 async def _collect_when_idle(server: Server, end: "asyncio.Task[bool]") -> None:
@@ -85,7 +81,6 @@ async def _serve(server: Server, announce: Callable[[Ready], None]) -> None:
         await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             ready = starting.result()
-            _tame_collector()
             announce(ready)
             logger.info("ready", extra={logs.FIELDS: dataclasses.asdict(ready)})
             await _collect_when_idle(server, waiting)
