@@ -90,8 +90,7 @@ class Translator:
             parts, outputs = [], []
             before = ""
             with self._opened(planned) as running:
-                for request in planned.requests:
-                    served.engine.submit(request, permit)
+                await _submit(planned, permit)
                 for segment, request, joint in zip(cut, planned.requests, [*planned.joints(0), ""], strict=True):
                     growing = Detokenizer(served.tokenizer.decode)
                     async for ids in running.tokens(request.request_id):
@@ -114,10 +113,7 @@ class Translator:
     async def _decode(self, planned: Plan, permit: Permit) -> Result:
         """Decode all and detokenize."""
         with self._opened(planned) as running:
-            for index, request in enumerate(planned.requests):
-                if index % SUBMITTED == SUBMITTED - 1:
-                    await asyncio.sleep(0)
-                planned.served.engine.submit(request, permit)
+            await _submit(planned, permit)
             outputs = await running.collect()
         tokenizer, options = planned.served.tokenizer, planned.job.options
         ended = iter(outputs)
@@ -143,6 +139,14 @@ class Translator:
             finally:
                 for request_id in running.unfinished:
                     engine.cancel(request_id)
+
+
+async def _submit(planned: Plan, permit: Permit) -> None:
+    """Submit all requests of a plan, and let others have the event loop in between."""
+    for index, request in enumerate(planned.requests):
+        if index % SUBMITTED == SUBMITTED - 1:
+            await asyncio.sleep(0)
+        planned.served.engine.submit(request, permit)
 
 
 def _result(planned: Plan, translations: list[Translation], outputs: list[Output]) -> Result:

@@ -1,5 +1,6 @@
 """Stand-ins whose behaviour can be worked out by hand: a model without weights, and what surrounds an engine."""
 
+import asyncio
 import functools
 import threading
 import zlib
@@ -191,6 +192,27 @@ class FakePermit:
 
     def __init__(self, returned: bool = False) -> None:
         self.returned = returned
+
+
+class Bystander:
+    """Another task of the event loop, that wants nothing but its turns."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+
+    async def __aenter__(self) -> "Bystander":
+        """Take turns from now on."""
+        self._task = asyncio.create_task(self._take())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Take no more."""
+        self._task.cancel()
+
+    async def _take(self) -> None:
+        while True:
+            self.turns += 1
+            await asyncio.sleep(0)
 
 
 class Recorder:

@@ -9,18 +9,17 @@ import numpy as np
 from sacrebleu.metrics.chrf import CHRF
 
 from service import bundle
-from service.engine.scheduler import Limits
 from service.engine.session import OnnxModel
-from service.request import DecodingParams, Hypothesis, LengthPenalty, Request
+from service.request import DecodingParams, Hypothesis, LengthPenalty
 from tests.benchmark.offline import vocabularies_of
 from tests.benchmark.plan import Plan, label
 from tests.benchmark.report import Figure, Goal, Section
-from tests.fakes import Stage
+from tests.benchmark.stepping import GREEDY, at_random, decode
 from tests.reference import Stepper, beam_search
 
 BEAM = 4
 WANTED = DecodingParams(50, 0, BEAM, BEAM, LengthPenalty(0.6), return_attention=True)
-ARRIVALS_PER_STEP = 0.5
+ARRIVALS_PER_STEP, SEED = 0.5, 5
 
 
 class Compared(NamedTuple):
@@ -52,13 +51,13 @@ def _measure_bundle(plan: Plan, folder: Path, pairs: Sequence[tuple[str, str]], 
     model, vocabularies = OnnxModel.load(loaded, "cpu"), vocabularies_of(folder, loaded)
     name = label(loaded.manifest)
     sources = [tuple(vocabularies.source_ids(source)) for source, _ in pairs]
-    limit = loaded.manifest.decoding.target_limit
-    asked = [dataclasses.replace(WANTED, max_target_tokens=limit(len(source))) for source in sources]
     plan.say(f"search: engine, {name}")
-    found = _decode(model, sources, asked)
+    greedy, found = (
+        [output.hypotheses for output in decode(model, sources, at_random(ARRIVALS_PER_STEP, SEED), wanted=wanted)]
+        for wanted in (GREEDY, WANTED)
+    )
     plan.say(f"search: plain search, {name}")
-    compared = [_compare(model, *each) for each in zip(sources, asked, found, strict=True)]
-    greedy = _decode(model, sources, [DecodingParams(params.max_target_tokens) for params in asked])
+    compared = [_compare(model, *each) for each in zip(sources, found, strict=True)]
     exact = name == "fp32"
     section.figures += [
         Figure(f"same hypotheses in the same order, {name}", 100 * float(np.mean([one.same for one in compared])), "%",
@@ -74,25 +73,9 @@ def _measure_bundle(plan: Plan, folder: Path, pairs: Sequence[tuple[str, str]], 
         section.figures.append(Figure(f"chrF, {how}, {name}", score))
 
 
-def _decode(
-    model: OnnxModel, sources: Sequence[tuple[int, ...]], asked: Sequence[DecodingParams]
-) -> list[tuple[Hypothesis, ...]]:
-    """Decode all as they arrive at random."""
-    arrivals = np.random.default_rng(5)
-    stage = Stage(model, Limits(max_rows=64))
-    for number, (source, params) in enumerate(zip(sources, asked, strict=True)):
-        stage.ask(Request(str(number), source, params))
-        for _ in range(arrivals.poisson(1 / ARRIVALS_PER_STEP)):
-            stage.engine.step()
-    stage.finish(steps=10**6)
-    ended = {output.request_id: output.hypotheses for output in stage.recorder.outputs if output.finish_reason}
-    return [ended[str(number)] for number in range(len(sources))]
-
-
-def _compare(
-    model: OnnxModel, source: tuple[int, ...], params: DecodingParams, found: tuple[Hypothesis, ...]
-) -> Compared:
+def _compare(model: OnnxModel, source: tuple[int, ...], found: tuple[Hypothesis, ...]) -> Compared:
     stepper = Stepper(model, source, 2 * BEAM)
+    params = dataclasses.replace(WANTED, max_target_tokens=model.manifest.decoding.target_limit(len(source)))
     expected = beam_search(stepper.follow, params)
     same = [one.tokens for one in expected] == [one.token_ids for one in found]
     scores = [abs(one.score - other.score) for one, other in zip(expected, found, strict=True)] if same else [np.inf]

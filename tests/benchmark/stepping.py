@@ -1,5 +1,6 @@
 """The real engine, stepped by hand: what arrives when is decided here, so that it can be repeated."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,6 +22,8 @@ Arrivals = Callable[[int], int]
 """Says how many requests arrive before the next step, given how many are in the engine."""
 Source = Sequence[int]
 UNWATCHED = nullcontext()
+GREEDY = DecodingParams(max_target_tokens=1)
+"""The limit is each source's own."""
 
 
 def alone(inside: int) -> int:
@@ -53,7 +56,7 @@ ARRIVALS: dict[str, Arrivals] = {
 
 
 class HandEngine:
-    """Decodes greedily without a thread, a network or text; with the service's own metrics as observer."""
+    """Decodes without a thread, a network or text; with the service's own metrics as observer."""
 
     def __init__(self, model: Model, max_rows: int) -> None:
         labels = ModelLabels("model", "1", "family", "cpu", "precision")
@@ -74,9 +77,9 @@ class HandEngine:
         """Requests that were submitted and have not ended."""
         return self.submitted - len(self._finished)
 
-    def submit(self, source: Source) -> None:
-        """Queue one source."""
-        params = DecodingParams(max_target_tokens=self._limit(len(source)))
+    def submit(self, source: Source, wanted: DecodingParams = GREEDY) -> None:
+        """Queue one source, to be decoded as wanted up to its own limit."""
+        params = dataclasses.replace(wanted, max_target_tokens=self._limit(len(source)))
         self._engine.submit(Request(str(self.submitted), tuple(source), params), FakePermit())
         self.submitted += 1
 
@@ -98,13 +101,14 @@ def decode(
     arrivals: Arrivals,
     max_rows: int = 64,
     around_step: AbstractContextManager[object] = UNWATCHED,
+    wanted: DecodingParams = GREEDY,
 ) -> list[Output]:
     """Decode all sources as they arrive; `around_step` is entered around each step."""
     engine = HandEngine(model, max_rows)
     waiting = iter(sources)
     while engine.submitted < len(sources) or engine.inside:
         for source in itertools.islice(waiting, arrivals(engine.inside)):
-            engine.submit(source)
+            engine.submit(source, wanted)
         with around_step:
             engine.step()
     return engine.outputs()

@@ -1,7 +1,5 @@
 """Jobs become plans: what is refused on the way, and who has a turn in between."""
 
-import asyncio
-
 import msgspec
 import pytest
 
@@ -14,6 +12,7 @@ from service.planning import Job, Plan, plan
 from service.request import DecodingParams, Priority
 from service.stream import Streams
 from service.tokenizer import Tokenizer
+from tests.fakes import Bystander
 
 
 class Engine:
@@ -69,15 +68,6 @@ async def test_what_never_fits(model: Served, text: str, field: str, says: str) 
 
 async def test_many_short_texts_let_others_have_their_turn() -> None:
     """As one long text does."""
-    turns = 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    task = asyncio.create_task(other())
-    await planned(served(), *["카페"] * 80)
-    task.cancel()
-    assert turns >= 10
+    async with Bystander() as other:
+        await planned(served(), *["카페"] * 80)
+    assert other.turns >= 10

@@ -10,6 +10,7 @@ from service import bundle, segments
 from service.config import EMBEDDED
 from service.segments import Segment, UnsplittableError
 from service.tokenizer import Tokenizer
+from tests.fakes import Bystander
 from tests.serving import tokenizer
 
 KOREAN = ("안녕하세요", "저는 학생입니다", "카페에 갔다", "값은 3.5달러입니다", "이것은 책상이고 저것은 의자예요")
@@ -94,25 +95,12 @@ def test_white_space_stays() -> None:
     assert "\n\n " == segments.joint("a.\n\n b", (0, 2), (5, 6), "ja")
 
 
-def test_others_have_their_turn() -> None:
+async def test_others_have_their_turn() -> None:
     """A long text does not keep the event loop for itself."""
-
-    async def scenario() -> int:
-        text = "abc. " * 100
-        turns = 0
-
-        async def other() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0)
-
-        task = asyncio.create_task(other())
+    text = "abc. " * 100
+    async with Bystander() as other:
         await segments.segment(tokenizer(), text, segments.sentences(text, "en"), 20)
-        task.cancel()
-        return turns
-
-    assert asyncio.run(scenario()) >= 100 // segments.TURN
+    assert other.turns >= 100 // segments.TURN
 
 
 @given(
