@@ -14,7 +14,7 @@ import grpc
 
 from dragoman.v1 import translation_pb2 as pb
 from dragoman.v1 import translation_pb2_grpc
-from tests.benchmark.load import TIMEOUT_SECONDS, Order
+from tests.benchmark.load import TIMEOUT_SECONDS, whole_texts
 
 TOLERATED = 0.01
 """Share of the arrivals that may take longer than the bound: the bound is on the 99th percentile."""
@@ -146,7 +146,7 @@ class _Watch:
 @asynccontextmanager
 async def over_grpc(address: str) -> AsyncIterator[Send]:
     """Send texts to `Translate` over one connection."""
-    options = Order(address, []).options
+    options = whole_texts()
     async with grpc.aio.insecure_channel(address) as channel:
         stub = translation_pb2_grpc.TranslationServiceStub(channel)
 

@@ -11,7 +11,7 @@ from dragoman.v1 import translation_pb2 as pb
 from dragoman.v1 import translation_pb2_grpc
 from service.bundle import read_manifest
 from tests.benchmark.decoding import BEAM
-from tests.benchmark.load import TIMEOUT_SECONDS, Order
+from tests.benchmark.load import TIMEOUT_SECONDS, whole_texts
 from tests.benchmark.plan import Plan, label
 from tests.benchmark.report import Figure, Goal, Section
 from tests.benchmark.serving import Server
@@ -82,9 +82,7 @@ def _measure_bundle(plan: Plan, folder: Path, section: Section) -> None:
 
 def _admitted(address: str, texts: Sequence[str]) -> int:
     """Return how many texts were translated of as many as the server may hold; none where it refused."""
-    request = pb.TranslateRequest(
-        texts=itertools.islice(itertools.cycle(texts), CAPACITY), options=Order(address, []).options
-    )
+    request = pb.TranslateRequest(texts=itertools.islice(itertools.cycle(texts), CAPACITY), options=whole_texts())
     with grpc.insecure_channel(address) as channel:
         try:
             stub = translation_pb2_grpc.TranslationServiceStub(channel)

@@ -12,7 +12,7 @@ import grpc
 from dragoman.v1 import translation_pb2 as pb
 from dragoman.v1 import translation_pb2_grpc
 from service.bundle import read_manifest
-from tests.benchmark.load import TIMEOUT_SECONDS, Order
+from tests.benchmark.load import TIMEOUT_SECONDS, whole_texts
 from tests.benchmark.plan import Plan, Sizes, label
 from tests.benchmark.report import Figure, Goal, Section, percentile
 from tests.benchmark.serving import Server
@@ -42,7 +42,7 @@ class Crowd:
             self._channel = grpc.insecure_channel(self._address)
             translate = translation_pb2_grpc.TranslationServiceStub(self._channel).Translate
             texts = list(itertools.islice(itertools.cycle(self._texts), self._size))
-            request = pb.TranslateRequest(texts=texts, options=Order(self._address, []).options)
+            request = pb.TranslateRequest(texts=texts, options=whole_texts())
             self._calls = [translate.future(request) for _ in range(REQUESTS)]
             return 0
         ended = sum(call.done() for call in self._calls)
@@ -65,7 +65,7 @@ class Singles:
 
     def __init__(self, address: str, texts: Sequence[str]) -> None:
         self._translate = translation_pb2_grpc.TranslationServiceStub(grpc.insecure_channel(address)).Translate
-        self._options = Order(address, []).options
+        self._options = whole_texts()
         self._texts = texts
 
     def __call__(self, priority: pb.Priority) -> list[Took]:

@@ -29,12 +29,10 @@ class Order(NamedTuple):
     beam_size: int = 1
     attention: bool = False
 
-    @property
-    def options(self) -> pb.DecodingOptions:
-        """How to decode: every text as one segment, so that all contenders decode the same sources."""
-        return pb.DecodingOptions(
-            beam_size=self.beam_size, return_attention=self.attention, segmentation=pb.SEGMENTATION_NONE
-        )
+
+def whole_texts(beam_size: int = 1, attention: bool = False) -> pb.DecodingOptions:
+    """Return how to decode: every text as one segment, so that all contenders decode the same sources."""
+    return pb.DecodingOptions(beam_size=beam_size, return_attention=attention, segmentation=pb.SEGMENTATION_NONE)
 
 
 class Translated(NamedTuple):
@@ -91,7 +89,8 @@ async def closed_loop(
 
 
 async def _translate(stub: "Stub", order: Order, text: str) -> pb.TranslateResponse:
-    return await stub.Translate(pb.TranslateRequest(texts=[text], options=order.options), timeout=TIMEOUT_SECONDS)
+    request = pb.TranslateRequest(texts=[text], options=whole_texts(order.beam_size, order.attention))
+    return await stub.Translate(request, timeout=TIMEOUT_SECONDS)
 
 
 def _translated(answer: pb.TranslateResponse) -> Translated:
@@ -111,7 +110,7 @@ class OneByOne:
 
     def __init__(self, address: str, text: str) -> None:
         self._stub = translation_pb2_grpc.TranslationServiceStub(grpc.insecure_channel(address))
-        self._request = pb.TranslateRequest(texts=[text], options=Order(address, [text]).options)
+        self._request = pb.TranslateRequest(texts=[text], options=whole_texts())
 
     def __call__(self, times: int) -> Repeated:
         """Time so many calls."""

@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from dragoman.v1 import translation_pb2 as pb
-from tests.benchmark.load import TIMEOUT_SECONDS, Order, closed_loop
+from tests.benchmark.load import TIMEOUT_SECONDS, Order, closed_loop, whole_texts
 
 if TYPE_CHECKING:
     from dragoman.v1.translation_pb2_grpc import TranslationServiceAsyncStub as Stub
@@ -31,7 +31,7 @@ async def _stream(stub: "Stub", order: Order, text: str) -> list[float]:
     """Return the seconds before each piece of text; of an empty translation, until its end."""
     seconds: list[float] = []
     last = time.perf_counter()
-    request = pb.StreamTranslateRequest(text=text, options=order.options)
+    request = pb.StreamTranslateRequest(text=text, options=whole_texts(order.beam_size, order.attention))
     async for message in stub.StreamTranslate(request, timeout=TIMEOUT_SECONDS):
         if message.text_delta or (not seconds and message.HasField("translation")):
             now = time.perf_counter()
