@@ -36,6 +36,21 @@ class Server:
         self.metrics_url = ""
         self.ready_seconds = 0.0
         """From the start of the process to its ready line, which it prints when health says SERVING."""
+        self.status: int | None = None
+        """Its exit status, once it has ended."""
+        self.log = ""
+        """What it wrote to standard error, once it has ended."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def versions(self) -> Path:
+        """The folder of its model's versions."""
+        return Path(self._folder.name) / "repository" / self._bundle.parent.name
 
     def __enter__(self) -> "Server":
         """Start it and wait until it is ready."""
@@ -92,4 +107,6 @@ class Server:
                 self._process.wait()
             if self._process.stdout is not None:
                 self._process.stdout.close()
+            self.status = self._process.returncode
+            self.log = (Path(self._folder.name) / "log").read_text()
         self._folder.cleanup()
