@@ -58,11 +58,13 @@ class Client:
     async def run(self, start: Start) -> None:
         """Send a phase, wait for its last answer, and tell that it is done."""
         self._told = (time.monotonic(), time.process_time())
-        telling = asyncio.create_task(self._tell_now_and_then())
+        ended = asyncio.Event()
+        telling = asyncio.create_task(self._tell_until(ended))
         try:
             await (self._closed(start) if start.phase.closed else self._open(start))
         finally:
-            telling.cancel()
+            ended.set()
+            await telling  # what is on its way must not arrive in the next phase
         await self._flush(done=True)
 
     async def _open(self, start: Start) -> None:
@@ -135,10 +137,12 @@ class Client:
         while True:
             yield list(itertools.islice(texts, job.texts_per_request))
 
-    async def _tell_now_and_then(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSH_SECONDS)
+    async def _tell_until(self, ended: asyncio.Event) -> None:
+        """Tell now and then."""
+        while not ended.is_set():
             await self._flush(done=False)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), FLUSH_SECONDS)
 
     async def _flush(self, *, done: bool) -> None:
         """Tell what is new; a reader who is slow must not hold the event loop up."""
