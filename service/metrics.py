@@ -1,10 +1,8 @@
 """All metrics, by name, in one place. Labels come from closed sets; times are in seconds."""
 
-import bisect
+import dataclasses
 import importlib.metadata
-import itertools
 import platform
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -21,109 +19,16 @@ from service.errors import (
     ServiceError,
     UnavailableError,
 )
-from service.request import FinishReason, Output, StepReport
+from service.model_metrics import ACTIVITIES, SECONDS, Distribution, ModelMetrics
+from service.request import FinishReason
 from service.vitals import native_memory
 
-SECONDS = (
-    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1,
-    0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-)  # fmt: skip
-"""Bounds of the time histograms: fine below 300 ms, where translation lives."""
-ACTIVITIES = ("encode", "step", "host", "idle")
-ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 OTHER_MODEL = "other"
 """Label of requests for a model that is not here: clients cannot make labels up."""
 REJECTIONS = (
     InvalidRequestError, ModelNotFoundError, OverloadedError, QuotaExceededError, DeadlineUnreachableError,
     UnavailableError,
 )  # fmt: skip
-
-
-class Distribution:
-    """Counts per bucket of a histogram. One thread adds; another may read, and misses at most what is being added."""
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def add(self, value: float, times: int = 1) -> None:
-        """Count a value, as often as it was seen."""
-        self.counts[bisect.bisect_left(self.bounds, value)] += times
-        self.total += value * times
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """Return (upper bound, number of values up to it), the last bound being infinite."""
-        labels = [*(str(bound) for bound in self.bounds), "+Inf"]
-        return list(zip(labels, itertools.accumulate(map(float, self.counts)), strict=True))
-
-
-class ModelMetrics:
-    """What one engine tells about its model; a StepObserver. `pending` counts the texts in the engine."""
-
-    def __init__(self, pending: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
-        self._pending = pending
-        self._clock = clock
-        self._since = clock()
-        self._running = 0
-        self._seconds = dict.fromkeys(ACTIVITIES, 0.0)
-        self.source_tokens = 0
-        self.target_tokens = 0
-        self.finished = dict.fromkeys(FinishReason, 0)
-        self.queue_time = Distribution(SECONDS)
-        self.encode = Distribution(SECONDS)
-        self.step = Distribution(SECONDS)
-        self.first_token = Distribution(SECONDS)
-        self.inter_token = Distribution(SECONDS)
-        self.decode = Distribution(SECONDS)
-        self.rows = Distribution(ROWS)
-
-    @property
-    def running(self) -> int:
-        """Texts that were running after the last step and are still there."""
-        return min(self._running, self._pending())
-
-    @property
-    def waiting(self) -> int:
-        """Texts that are there and not running."""
-        return max(0, self._pending() - self._running)
-
-    def seconds(self) -> dict[str, float]:
-        """Return how long the engine thread did what; what is not known yet to be work is idle, but never less so."""
-        seconds = self._seconds
-        busy = seconds["encode"] + seconds["step"] + seconds["host"]
-        seconds["idle"] = max(seconds["idle"], self._clock() - self._since - busy)
-        return seconds
-
-    def observe_step(self, report: StepReport) -> None:
-        """Take note of one step; rows that did not just join have waited this whole step for their token."""
-        self._running = report.running
-        seconds = self._seconds
-        seconds["encode"] += report.encode
-        seconds["step"] += report.step
-        seconds["host"] += report.host
-        self.source_tokens += report.source_tokens
-        self.target_tokens += report.rows
-        if report.rows:
-            self.step.add(report.step)
-            self.rows.add(report.rows)
-        if (continued := report.rows - report.joined) > 0:
-            self.inter_token.add(report.interval, continued)
-
-    def observe_outputs(self, outputs: list[Output]) -> None:
-        """Take note of the requests that ended."""
-        for output in outputs:
-            if output.finish_reason is None:
-                continue
-            self.finished[output.finish_reason] += 1
-            timing = output.timing
-            self.queue_time.add(timing.queue)
-            if timing.first_token:
-                self.encode.add(timing.encode)
-                self.first_token.add(timing.first_token)
-                self.decode.add(timing.decode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +69,8 @@ class Metrics(Collector):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self._models: list[tuple[str, ModelMetrics]] = []
+        self._models: list[tuple[str, ModelLabels | None, ModelMetrics]] = []
+        """What is held, and per name, without labels, the sum of what was held before."""
         self.loop_lag = Distribution(SECONDS)
         """How late timers of the event loop are."""
         labels = ["grpc_type", "grpc_service", "grpc_method"]
@@ -176,10 +82,10 @@ class Metrics(Collector):
         self._rejected = Counter(
             "dragoman_requests_rejected", "Requests refused before decoding.", ["model", "reason"], registry=registry
         )
-        self._info = Gauge(
-            "dragoman_model_info", "Models held.", [*ModelLabels.__dataclass_fields__], registry=registry
-        )
         self._load = Gauge("dragoman_model_load_seconds", "Time to load a model.", ["model"], registry=registry)
+        self._failures = Counter(
+            "dragoman_model_load_failures", "Versions of a model that were refused.", ["model"], registry=registry
+        )
         self._max_rows = Gauge("dragoman_max_rows", "Rows that a batch may have.", registry=registry)
         self._max_waiting = Gauge("dragoman_max_waiting", "Texts that may wait for a row.", registry=registry)
 
@@ -202,13 +108,24 @@ class Metrics(Collector):
 
     def add_model(self, labels: ModelLabels, load_seconds: float, pending: Callable[[], int]) -> ModelMetrics:
         """Show a model from now on; return the observer of its engine. `pending` counts the texts in the engine."""
-        self._info.labels(labels.model, labels.version, labels.family, labels.provider, labels.precision).set(1)
         self._load.labels(labels.model).set(load_seconds)
         for error in REJECTIONS:
             self._rejected.labels(labels.model, error.reason)
+        self._failures.labels(labels.model)
         observer = ModelMetrics(pending)
-        self._models.append((labels.model, observer))
+        self._models = [*self._models, (labels.model, labels, observer)]
         return observer
+
+    def remove_model(self, observer: ModelMetrics) -> None:
+        """Show a version no more whose engine has ended; what was counted under its model's name stays."""
+        (name,) = [name for name, _, one in self._models if one is observer]
+        gone = [one for model, labels, one in self._models if model == name and (labels is None or one is observer)]
+        others = [shown for shown in self._models if shown[2] not in gone]
+        self._models = [*others, (name, None, ModelMetrics.ended(gone))]  # at once: a scrape may be under way
+
+    def count_load_failure(self, model: str) -> None:
+        """Count a version that was refused, whatever the reason."""
+        self._failures.labels(model).inc()
 
     def method(self, service: str, name: str, kind: str = "unary") -> MethodMetrics:
         """Return the counters of one gRPC method."""
@@ -221,6 +138,10 @@ class Metrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Yield the families of all models; versions of one model are told apart by dragoman_model_info alone."""
+        info = GaugeMetricFamily("dragoman_model_info", "Models held.", labels=[*ModelLabels.__dataclass_fields__])
+        for held in dict.fromkeys(labels for _, labels, _ in self._models if labels is not None):
+            info.add_metric(dataclasses.astuple(held), 1)
+        yield info
         yield self._gauge("dragoman_requests_waiting", "Texts waiting for a row.", lambda model: model.waiting)
         yield self._gauge("dragoman_requests_running", "Texts in the batch.", lambda model: model.running)
         yield self._counter("dragoman_source_tokens", "Source tokens.", lambda model: model.source_tokens)
@@ -255,7 +176,7 @@ class Metrics(Collector):
 
     def _sums(self, value: Callable[[ModelMetrics], float]) -> dict[str, float]:
         sums: dict[str, float] = {}
-        for name, model in self._models:
+        for name, _, model in self._models:
             sums[name] = sums.get(name, 0) + value(model)
         return sums
 
@@ -274,11 +195,9 @@ class Metrics(Collector):
     def _histogram(self, name: str, text: str, pick: Callable[[ModelMetrics], Distribution]) -> Metric:
         family = HistogramMetricFamily(name, text, labels=["model"])
         merged: dict[str, Distribution] = {}
-        for model, observer in self._models:
+        for model, _, observer in self._models:
             part = pick(observer)
-            whole = merged.setdefault(model, Distribution(part.bounds))
-            whole.counts = [a + b for a, b in zip(whole.counts, part.counts, strict=True)]
-            whole.total += part.total
+            merged.setdefault(model, Distribution(part.bounds)).absorb(part)
         for model, whole in merged.items():
             family.add_metric([model], whole.buckets(), whole.total)
         return family

@@ -18,7 +18,7 @@ from service.load.plan import Phase
 from service.load.record import Record
 from service.load.report import PhaseReport
 from service.load.worker import Client
-from service.metrics import SECONDS
+from service.model_metrics import SECONDS
 from service.rpc.channel import Connection
 from service.rpc.loading import Answer, Caller
 from tests.integration.monitoring.process import served

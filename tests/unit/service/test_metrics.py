@@ -3,7 +3,8 @@
 import pytest
 
 from service.errors import DeadlineExceededError
-from service.metrics import REJECTIONS, Distribution, Metrics, ModelMetrics
+from service.metrics import REJECTIONS, Metrics, ModelLabels
+from service.model_metrics import Distribution, ModelMetrics
 from service.request import FinishReason, Output, StepReport, Timing
 
 
@@ -90,3 +91,24 @@ def test_errors_of_decoding_are_no_rejections() -> None:
         if sample.name == "dragoman_requests_rejected_total"
     ]  # fmt: skip
     assert [0.0] * len(REJECTIONS) == values
+
+
+def test_versions_that_overlap_are_summed_and_what_ended_stays_counted() -> None:
+    """A model's counters never go back when its old version ends; its info goes, that of the new one stays."""
+    metrics = Metrics.create()
+    old = metrics.add_model(ModelLabels("toy", "1", "reversing", "cpu", "fp32"), 0.1, pending=lambda: 2)
+    metrics.add_model(ModelLabels("toy", "1", "reversing", "cpu", "fp32"), 0.1, pending=lambda: 3)
+    old.observe_step(report(joined=2, rows=2, running=2))
+    labels = {"model": "toy"}
+    assert (3.0, 2.0) == (
+        metrics.registry.get_sample_value("dragoman_requests_waiting", labels),
+        metrics.registry.get_sample_value("dragoman_requests_running", labels),
+    )
+    newest = metrics.add_model(ModelLabels("toy", "2", "reversing", "cpu", "fp32"), 0.1, pending=lambda: 0)
+    newest.observe_step(report(joined=1, rows=1, running=0))
+    for observer in (old, newest):
+        metrics.remove_model(observer)
+    assert 3.0 == metrics.registry.get_sample_value("dragoman_target_tokens_total", labels)
+    assert 2.0 == metrics.registry.get_sample_value("dragoman_step_seconds_count", labels)
+    info = next(family for family in metrics.registry.collect() if family.name == "dragoman_model_info")
+    assert ["1"] == [sample.labels["version"] for sample in info.samples]
