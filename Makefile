@@ -15,7 +15,7 @@ STUBS := translation_pb2.py translation_pb2.pyi translation_pb2_grpc.py translat
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check bench coverage fuzz image image-test fmt proto lock clean format-check lint types imports api stubs
+.PHONY: help serve test check bench coverage fuzz soak image image-test fmt proto lock clean format-check lint types imports api stubs
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ coverage: $(DEV) ## Run the suite and show which lines and branches of service i
 
 fuzz: $(DEV) ## Load 2,000 mutated bundles, and say how that ends
 	@DRAGOMAN_MUTANTS=2000 $(BIN)/python -m pytest tests/integration/test_hostile_bundles.py --capture=no $(ARGS)
+
+soak: $(DEV) ## Keep a server under mixed traffic for SOAK_MINUTES (30), and say whether anything grew or failed
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 image: ## Build the container image dragoman:cpu, or dragoman:cuda with TARGET=cuda, and print its sizes
 	@buildah build --format docker --layers --target $(TARGET) --tag localhost/dragoman:$(TARGET) \
