@@ -1,25 +1,29 @@
-"""A model on ONNX Runtime: run the encoder once, or every row one step. The only module that knows the runtime."""
+"""A model on ONNX Runtime: run the encoder once, or every row one step."""
 
-import ctypes
-import platform
+import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.bundle import Bundle, Graph, Manifest, Tensor
 from service.engine.layout import LENGTHS, Layout
-from service.errors import BundleError, StartupError
+from service.engine.runtime.ort import Session, Target, open_session, raise_meaning
+from service.engine.runtime.provider import pick_provider
+from service.errors import BundleError
 from service.request import Float32, Int64
 
 Arrays = dict[str, NDArray[Any]]
 
-ELEMENT_TYPES = {"float32": "tensor(float)", "int64": "tensor(int64)", "bool": "tensor(bool)"}
-CPUINFO = Path("/proc/cpuinfo")
-PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+logger = logging.getLogger(__name__)
+
+ELEMENT_TYPES = {
+    "float32": "tensor(float)",
+    "float16": "tensor(float16)",
+    "int64": "tensor(int64)",
+    "bool": "tensor(bool)",
+}
 
 
 class Encoded(NamedTuple):
@@ -58,9 +62,7 @@ class Model(Protocol):
 class OnnxModel:
     """The encoder and decoder-step graphs of a bundle, loaded on one execution provider."""
 
-    def __init__(
-        self, bundle: Bundle, provider: str, encoder: ort.InferenceSession, decoder: ort.InferenceSession
-    ) -> None:
+    def __init__(self, bundle: Bundle, provider: str, encoder: Session, decoder: Session) -> None:
         self.manifest = manifest = bundle.manifest
         self.provider = provider
         self._encoder, self._decoder = encoder, decoder
@@ -80,9 +82,11 @@ class OnnxModel:
         Raises BundleError where the graphs are not what the manifest says, StartupError where the provider is not
         to be had.
         """
-        picked, _ = pick_provider(provider)
-        encoder = _open(bundle, bundle.manifest.encoder, picked, threads)
-        decoder = _open(bundle, bundle.manifest.decoder_step, picked, threads)
+        picked, reason = pick_provider(provider)
+        logger.info("%s runs on %s: %s", bundle.name, picked, reason)
+        target = Target(picked, threads=threads)
+        encoder = open_graph(bundle, bundle.manifest.encoder, target)
+        decoder = open_graph(bundle, bundle.manifest.decoder_step, target)
         model = cls(bundle, picked, encoder, decoder)
         model.warm_up()
         return model
@@ -123,51 +127,10 @@ class OnnxModel:
         return Stepped(log_probs, ids, weights, dict(zip(self._state_inputs, rest, strict=True)))
 
 
-def pick_provider(wanted: str) -> tuple[str, str]:
-    """Return the provider to use and the reason in one line; raise StartupError where the wanted one cannot be had."""
-    if wanted == "cpu":
-        return "cpu", "asked for"
-    name = PROVIDERS["cuda" if wanted == "auto" else wanted]
-    missing = None if name in ort.get_available_providers() else f"this onnxruntime has no {name}"
-    missing = missing or _missing_device()
-    if missing is None:
-        return ("cuda" if wanted == "auto" else wanted), "a CUDA device is there"
-    if wanted == "auto":
-        return "cpu", missing
-    raise StartupError(f"provider {wanted} is not to be had: {missing}; use --provider auto or cpu")
-
-
-def saturates(machine: str, cpuinfo: Path) -> bool:
-    """Whether products of bytes lose their upper bits here: on x86 without the VNNI instructions, as before 2019."""
-    return machine in ("x86_64", "AMD64") and cpuinfo.exists() and "vnni" not in cpuinfo.read_text()
-
-
-def _missing_device() -> str | None:
+def open_graph(bundle: Bundle, graph: Graph, target: Target) -> Session:
+    """Open one of a bundle's graphs; raise BundleError where it cannot be, or is not what the manifest says."""
     try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return "no NVIDIA driver (libcuda.so.1)"
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
-        return "no CUDA device"
-    return None
-
-
-def _open(bundle: Bundle, graph: Graph, provider: str, threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    if saturates(platform.machine(), CPUINFO):
-        options.add_session_config_entry("session.x64quantprecision", "1")  # exact, at half the speed
-    # Between two steps the event loop needs the processor that a spinning pool would hold.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = ["CPUExecutionProvider"]
-    if provider != "cpu":
-        ort.preload_dlls()
-        providers.insert(0, PROVIDERS[provider])
-    try:
-        session = ort.InferenceSession(bundle.contents[graph.file], options, providers=providers)
+        session = open_session(bundle.contents[graph.file], target)
     except Exception as error:
         raise BundleError(f"{graph.file} of {bundle.name} is no graph that runs here ({error})") from error
     _check_signature(graph.file, "input", graph.inputs, session.get_inputs())
@@ -186,9 +149,7 @@ def _check_signature(file: str, side: str, declared: Sequence[Tensor], found: Se
         )
 
 
-def _run_in_place(
-    session: ort.InferenceSession, names: list[str], feeds: Arrays, caches: dict[str, str]
-) -> list[NDArray[Any]]:
+def _run_in_place(session: Session, names: list[str], feeds: Arrays, caches: dict[str, str]) -> list[NDArray[Any]]:
     """Run with each cache's output in the buffer of its input, where the step writes one column and copies nothing."""
     binding = session.io_binding()
     for name in names:
@@ -203,21 +164,15 @@ def _run_in_place(
     try:
         session.run_with_iobinding(binding)
     except Exception as error:
-        _note_memory(error)
+        raise_meaning(error)
         raise
     return [value.numpy() for value in binding.get_outputs()[: len(names)]]
 
 
-def _run(session: ort.InferenceSession, names: list[str], feeds: Arrays) -> list[NDArray[Any]]:
+def _run(session: Session, names: list[str], feeds: Arrays) -> list[NDArray[Any]]:
     try:
         outputs: list[NDArray[Any]] = session.run(names, feeds)
     except Exception as error:
-        _note_memory(error)
+        raise_meaning(error)
         raise
     return outputs
-
-
-def _note_memory(error: Exception) -> None:
-    """Raise MemoryError where that is what the runtime means."""
-    if "allocat" in str(error).lower():
-        raise MemoryError(str(error)) from error

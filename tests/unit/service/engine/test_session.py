@@ -8,9 +8,10 @@ import pytest
 from service import bundle
 from service.bundle import Bundle
 from service.engine.engine import Engine
+from service.engine.runtime.ort import saturates
 from service.engine.scheduler import Limits
-from service.engine.session import OnnxModel, pick_provider, saturates
-from service.errors import BundleError, StartupError
+from service.engine.session import OnnxModel
+from service.errors import BundleError
 from service.request import DecodingParams, Request
 from tests.fakes import FakePermit, Recorder, ReversingModel
 
@@ -81,17 +82,6 @@ def test_graphs_that_fail_are_found_at_load(tmp_path: Path) -> None:
     broken = Bundle("toy", "1", loaded.manifest, {**loaded.contents, "encoder.onnx": shape.SerializeToString()})
     with pytest.raises(BundleError):
         OnnxModel.load(broken, "cpu")
-
-
-def test_a_provider_that_is_not_there_says_why() -> None:
-    """`auto` falls back with a reason in one line; an explicit wish that cannot be met ends the start."""
-    assert ("cpu", "asked for") == pick_provider("cpu")
-    picked, reason = pick_provider("auto")
-    assert picked in {"cpu", "cuda"}
-    assert "\n" not in reason
-    if picked == "cpu":
-        with pytest.raises(StartupError, match="provider cuda is not to be had"):
-            pick_provider("cuda")
 
 
 @pytest.mark.parametrize(

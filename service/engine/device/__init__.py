@@ -1,0 +1,1 @@
+"""A batch whose memory, state and caches stay on a device, in rows that keep their place."""

@@ -1,0 +1,1 @@
+"""ONNX Runtime, and where it runs: providers, devices, their memory."""
