@@ -44,7 +44,10 @@ class Distribution:
 
 
 class ModelMetrics:
-    """What one engine tells about its model; a StepObserver. `pending` counts the texts in the engine."""
+    """What one engine tells about its model; a StepObserver. `pending` counts the texts in the engine.
+
+    Steps are observed on the engine's thread; outputs where they are handed over, on the event loop.
+    """
 
     def __init__(self, pending: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
         self._pending = pending
@@ -96,7 +99,7 @@ class ModelMetrics:
             self.inter_token.add(report.interval, continued)
 
     def observe_outputs(self, outputs: list[Output]) -> None:
-        """Take note of the requests that ended."""
+        """Take note of the requests that ended, with the time until they were handed over."""
         for output in outputs:
             if output.finish_reason is None:
                 continue

@@ -42,6 +42,8 @@ class Job:
     prefixes: Sequence[str] = ()
     """What translations must begin with: none, or one for each text, where empty means nothing."""
     priority: Priority = Priority.NORMAL
+    arrived: float | None = None
+    """When it was taken up, on the engine's clock, in seconds; None: when it is submitted."""
     listed: bool = True
     """Whether its fields are lists, which error messages then index."""
 
@@ -114,7 +116,8 @@ async def plan(
                 message = f"{params.rows} rows of {params.max_target_tokens} tokens exceed this server's cache memory"
                 raise InvalidRequestError("options.max_target_tokens", f"{message}; ask for fewer of either")
             request_id = f"{job.request_id}.{number}"
-            made.requests.append(Request(request_id, ids, params, job.deadline, incremental, job.client, job.priority))
+            request = Request(request_id, ids, params, job.deadline, incremental, job.client, job.priority, job.arrived)
+            made.requests.append(request)
     return made
 
 

@@ -1,7 +1,7 @@
 """What is asked, what comes back, and what a step did: the immutable values that cross from room to room."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -179,6 +179,8 @@ class Request:
     client: str = ""
     """What shares rows evenly with others of its kind: the call that it came with; empty: itself."""
     priority: Priority = Priority.NORMAL
+    arrived: float | None = None
+    """When its call was taken up, on the engine's clock, in seconds; None: when it is submitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,15 +202,17 @@ class Timing:
     """Where a request's time went, in seconds; what did not happen is zero."""
 
     queue: float = 0.0
-    """From submission to the start of its encoding."""
+    """From its arrival to the start of its encoding."""
     encode: float = 0.0
     first_token: float = 0.0
-    """From submission to the first token."""
+    """From its arrival to the first token."""
     decode: float = 0.0
-    """From the end of its encoding to its last token."""
+    """From the end of its encoding to its last token, and once that is handed over, to that moment."""
     steps: int = 0
     shared_rows: float = 0.0
     """Rows of the batch in these steps, its own among them; the mean."""
+    ended: float = 0.0
+    """When it ended, on the engine's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +229,13 @@ class Output:
     timing: Timing = Timing()
     error: ServiceError | None = None
     """Set where finish_reason is ERROR, DEADLINE or CANCELLED."""
+
+    def handed_over(self, now: float) -> "Output":
+        """Return it as whoever waits for it gets it: the way to them is part of decoding."""
+        timing = self.timing
+        if self.finish_reason is None or not timing.decode:
+            return self
+        return replace(self, timing=replace(timing, decode=timing.decode + now - timing.ended, ended=now))
 
 
 class StepReport(NamedTuple):
@@ -252,6 +263,3 @@ class StepObserver(Protocol):
 
     def observe_step(self, report: StepReport) -> None:
         """Take note of one step."""
-
-    def observe_outputs(self, outputs: list[Output]) -> None:
-        """Take note of the outputs of one step, finished requests among them."""

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -176,8 +177,14 @@ class Server:
         card = loaded.model.manifest.model
         labels = ModelLabels(loaded.name, loaded.version, card.family, loaded.provider, card.precision)
 
+        def hand_over(outputs: list[Output]) -> None:
+            now = time.monotonic()
+            handed = [output.handed_over(now) for output in outputs]
+            observer.observe_outputs(handed)
+            streams.dispatch(handed)
+
         def deliver(outputs: list[Output]) -> None:
-            loop.call_soon_threadsafe(streams.dispatch, outputs)
+            loop.call_soon_threadsafe(hand_over, outputs)
 
         def fail(error: BaseException) -> None:
             loop.call_soon_threadsafe(self._engine_failed, loaded.name, streams, error)

@@ -18,7 +18,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.admission import Admission
 from service.catalog import Served
@@ -74,7 +74,11 @@ class Translator:
             return await self._decode(planned, permit)
 
     async def translate_in_turn(self, served: Served, job: Job) -> Result:
-        """Translate all texts of a job as soon as there is room for it; raises ServiceError."""
+        """Translate all texts of a job as soon as there is room for it; it arrives now, not with its stream.
+
+        Raises ServiceError.
+        """
+        job = replace(job, arrived=self._clock())
         planned = await plan(served, job, check(served, job, self._limits, self._recipes))
         with await self._admission.wait(len(planned.requests)) as permit:
             return await self._decode(planned, permit)

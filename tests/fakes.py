@@ -234,9 +234,6 @@ class Recorder:
         """Take note of one step."""
         self.reports.append(report)
 
-    def observe_outputs(self, outputs: list[Output]) -> None:
-        """Take note of nothing: deliver does."""
-
     def fail(self, error: BaseException) -> None:
         """Take note that the engine thread ended."""
         self.failures.append(error)

@@ -80,7 +80,7 @@ class Engine:
             raise ValueError(f"this is a bug: request {request.request_id} has no permit")
         if not self.fits(request.params):
             raise ValueError(f"this is a bug: request {request.request_id} never fits into {self._limits}")
-        self._post(Sequence(request, permit, self._clock()))
+        self._post(Sequence(request, permit, self._clock() if request.arrived is None else request.arrived))
 
     def cancel(self, request_id: str) -> None:
         """End a request before the next step; unknown and ended ones are ignored."""
@@ -243,5 +243,4 @@ class Engine:
         """Deliver the Outputs of this step, all at once."""
         if self._outputs:
             outputs, self._outputs = self._outputs, []
-            self._observer.observe_outputs(outputs)
             self._deliver(outputs)

@@ -14,7 +14,7 @@ class Sequence:
 
     request: Request
     permit: Permit
-    submitted: float
+    arrived: float
     joined: float = 0.0
     """When its encoding began."""
     encoded: float = 0.0
@@ -57,14 +57,15 @@ class Sequence:
 
     def _timing(self, now: float) -> Timing:
         if not self.joined:
-            return Timing(queue=now - self.submitted)
+            return Timing(queue=now - self.arrived, ended=now)
         return Timing(
-            queue=self.joined - self.submitted,
+            queue=self.joined - self.arrived,
             encode=self.encoded - self.joined if self.encoded else 0.0,
-            first_token=self.first_token - self.submitted if self.first_token else 0.0,
+            first_token=self.first_token - self.arrived if self.first_token else 0.0,
             decode=now - self.encoded if self.encoded else 0.0,
             steps=self.steps,
             shared_rows=self.row_steps / self.steps if self.steps else 0.0,
+            ended=now,
         )
 
 

@@ -41,8 +41,10 @@ class Call:
     """One call: who it is, when it must end, and what the log will say of it."""
 
     request_id: str
-    deadline: float | None
+    arrived: float
     """On the clock of time.monotonic, in seconds."""
+    deadline: float | None
+    """On the same clock."""
     line: RequestLine
     trace: dict[str, str]
     """The client's headers of W3C trace context."""
@@ -51,12 +53,11 @@ class Call:
 class Passage:
     """One call on its way through the border; left with an error, it keeps what the client is told of it."""
 
-    __slots__ = ("_border", "_client", "_counters", "_started", "call", "code", "told")
+    __slots__ = ("_border", "_client", "_counters", "call", "code", "told")
 
-    def __init__(self, border: "Border", counters: MethodMetrics, call: Call, started: float) -> None:
+    def __init__(self, border: "Border", counters: MethodMetrics, call: Call) -> None:
         self._border = border
         self._counters = counters
-        self._started = started
         self._client: Client | None = None
         self.call = call
         self.code = "OK"
@@ -85,7 +86,7 @@ class Passage:
             self.code = self._border.interruption(self.call)
         if self._client is not None:
             self._client.__exit__(kind, error, traceback)
-        self._border.finish(self._counters, self.call, self.code, self._started)
+        self._border.finish(self._counters, self.call, self.code)
         return self.told is not None
 
 
@@ -185,9 +186,9 @@ class Border:
         late = call.deadline is not None and self._clock() >= call.deadline - GRAIN_SECONDS
         return "DEADLINE_EXCEEDED" if late else "CANCELLED"
 
-    def finish(self, counters: MethodMetrics, call: Call, code: str, started: float) -> None:
+    def finish(self, counters: MethodMetrics, call: Call, code: str) -> None:
         """Count a call that ended, send its spans, and write its line."""
-        seconds, line = self._clock() - started, call.line
+        seconds, line = self._clock() - call.arrived, call.line
         line.code, line.total_ms = code, round(seconds * 1e3, 3)
         traced = self._spans.record(line, call.trace, seconds)
         line.trace_id = traced.trace_id
@@ -202,8 +203,7 @@ class Border:
         request_id = _given_id(metadata) or self._new_id()
         deadline = None if remaining is None else now + remaining
         line = RequestLine(request_id=request_id, method=name)
-        call = Call(request_id, deadline, line, trace_headers(metadata))
-        return Passage(self, counters, call, now)
+        return Passage(self, counters, Call(request_id, now, deadline, line, trace_headers(metadata)))
 
     async def _abort(self, context: Context, passage: Passage) -> NoReturn:
         call, error = passage.call, passage.told

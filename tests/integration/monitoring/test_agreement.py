@@ -4,6 +4,7 @@ import asyncio
 import bisect
 import math
 import re
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,8 +35,8 @@ pytestmark = [
 PHASE = Phase("20/s", seconds=15.0, first_rate=20.0, last_rate=20.0)
 HANDLING = 'grpc_server_handling_seconds{}{{grpc_method="Translate"}}'
 SENTENCE_END = re.compile(r"[.?!]")
-LONG = 22
-"""Characters of a sentence that a reader would not call a phrase."""
+LONG = 30
+"""Characters of a whole sentence: what a call costs by itself is a larger share of a phrase."""
 PARTS = ("queue_time", "encode", "decode")
 
 
@@ -93,11 +94,10 @@ def test_all_clocks_agree(measured: tuple[list[float], PhaseReport, Prometheus],
 def test_the_parts_explain_the_whole(measured: tuple[list[float], PhaseReport, Prometheus]) -> None:
     """Queue, encode and decode add up to nearly all of the handling time, and never to more.
 
-    What a crowded machine adds is the lateness of the event loop, which is exported too and counted here once a call.
+    Where the machine is crowded too: waiting for the event loop is part of them, but for the writing of the answer.
     """
     _, _, prometheus = measured
     parts = math.fsum(prometheus.query(f"sum(dragoman_{part}_seconds_sum)")[0] for part in PARTS)
     handling, calls = (prometheus.query(HANDLING.format(name))[0] for name in ("_sum", "_count"))
-    lag = prometheus.query("dragoman_event_loop_lag_seconds_sum / dragoman_event_loop_lag_seconds_count")[0]
-    assert parts <= handling
-    assert 0.95 <= (parts + calls * lag) / handling, f"{parts} and {calls} x {lag} of {handling}"
+    sys.stdout.write(f"queue, encode and decode explain {parts / handling:.2%} of {handling / calls * 1e3:.1f} ms\n")
+    assert 0.95 <= parts / handling <= 1.0, f"{parts} of {handling} s, {calls} calls"

@@ -11,7 +11,7 @@ from tests.fakes import FakePermit, ReversingModel, Stage
 
 def ended(source_tokens: int, steps: int) -> Sequence:
     """Make a sequence that has ended after so many steps."""
-    sequence = Sequence(Request("a", (4,) * source_tokens, DecodingParams(99)), FakePermit(), submitted=0.0)
+    sequence = Sequence(Request("a", (4,) * source_tokens, DecodingParams(99)), FakePermit(), arrived=0.0)
     sequence.steps = steps
     return sequence
 

@@ -15,7 +15,7 @@ NORMAL, HIGH, LOW = Priority.NORMAL, Priority.HIGH, Priority.LOW
 def sequence(name: str, client: str = "", priority: Priority = NORMAL, rows: int = 1) -> Sequence:
     """Make a sequence of a client."""
     params = DecodingParams(10, beam_size=rows)
-    return Sequence(Request(name, (4, 5), params, client=client, priority=priority), FakePermit(), submitted=0.0)
+    return Sequence(Request(name, (4, 5), params, client=client, priority=priority), FakePermit(), arrived=0.0)
 
 
 def drained(queue: FairQueue) -> list[str]:

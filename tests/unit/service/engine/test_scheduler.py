@@ -14,7 +14,7 @@ from tests.fakes import FakePermit
 
 def sequence(name: str, tokens: int = 3, deadline: float | None = None) -> Sequence:
     """Make a sequence of so many source tokens."""
-    return Sequence(Request(name, (4,) * tokens, DecodingParams(10), deadline), FakePermit(), submitted=0.0)
+    return Sequence(Request(name, (4,) * tokens, DecodingParams(10), deadline), FakePermit(), arrived=0.0)
 
 
 def join(scheduler: Scheduler) -> list[Sequence]:
@@ -61,7 +61,7 @@ def test_caches_are_bounded_by_what_they_may_become() -> None:
     scheduler = Scheduler(Limits(max_cache_tokens=3 * 64, join_patience=0))
     for name, limit in (("a", 60), ("b", 10), ("c", 20), ("d", 20)):
         request = Request(name, (4,), DecodingParams(limit))
-        scheduler.add(Sequence(request, FakePermit(), submitted=0.0))
+        scheduler.add(Sequence(request, FakePermit(), arrived=0.0))
     assert {"a", "b", "c"} == set(names(join(scheduler)))
     assert [] == join(scheduler)
     leave(scheduler, [next(i for i, one in enumerate(scheduler.bulk.running) if one.request.request_id == "a")])
