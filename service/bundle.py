@@ -23,7 +23,7 @@ MAX_FILE_BYTES = (1 << 31) - 1
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 Axis = Literal["row", "group", "source", "target", "candidate"] | int
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,6 +116,19 @@ class Decoding(Part, frozen=True):
         return min(self.max_target_tokens, int(self.target_ratio * source_tokens) + self.target_offset)
 
 
+class BeamParity(Part, frozen=True):
+    """Beam search in the engine, against that of the original model's library."""
+
+    beam_size: int
+    length_penalty: float
+    """Scores are sums of log-probabilities over length ** this."""
+    sentences: int
+    identical_sentences: int
+    differences: tuple[str, ...]
+    chrf_difference: float
+    """What the bundle's translations have more than the original's."""
+
+
 class Parity(Part, frozen=True):
     """What export measured against the original model; differences are absolute and the largest over all.
 
@@ -131,6 +144,12 @@ class Parity(Part, frozen=True):
     identical_sentences: int
     differences: tuple[str, ...]
     """One line for each sentence that differs, with the margin at its first different token."""
+    chrf_difference: float | None = None
+    """What the bundle's greedy translations of these sentences have more than the original's; None: not recorded."""
+    beam: BeamParity | None = None
+    """None where the original has no beam search to compare with."""
+    finite_values: int | None = None
+    """Values that the graphs put out while this was measured, none of them NaN or infinite; None: not counted."""
 
 
 class Quality(Part, frozen=True):
@@ -141,6 +160,16 @@ class Quality(Part, frozen=True):
     bleu: float
     chrf_signature: str
     bleu_signature: str
+
+
+class SelfTest(Part, frozen=True):
+    """A text that the bundle translated when it was exported, far from any near tie: wherever it runs, it must again."""
+
+    source: str
+    source_ids: tuple[int, ...]
+    target_ids: tuple[int, ...]
+    """Without the end symbol."""
+    translation: str
 
 
 class Manifest(Part, frozen=True):
@@ -177,6 +206,8 @@ class Manifest(Part, frozen=True):
     """sha256 of every other file of the bundle, by name."""
     attention_layer: int | None = None
     """Where the decoder has several attentions, its layer, from 0, whose heads' mean `attention` is."""
+    self_test: SelfTest | None = None
+    """None in bundles of earlier exports."""
 
     @property
     def caches(self) -> tuple[Tensor, ...]:

@@ -1,7 +1,9 @@
 """The catalog: the models that this server holds, and which of them a request means."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from types import TracebackType
 
 from service.bundle import Manifest
 from service.engine.engine import Engine
@@ -11,7 +13,37 @@ from service.stream import Streams
 from service.tokenizer import Tokenizer
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+class Usage:
+    """Counts the calls that use a model, from the choice of it to the answer: until then it must not go."""
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __len__(self) -> int:
+        """Count them."""
+        return self._users
+
+    def __enter__(self) -> None:
+        """Use it."""
+        self._users += 1
+        self._idle.clear()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Use it no more, whatever happened."""
+        self._users -= 1
+        if not self._users:
+            self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until nobody uses it."""
+        await self._idle.wait()
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Served:
     """A loaded model and what belongs to it."""
 
@@ -22,16 +54,24 @@ class Served:
     tokenizer: Tokenizer
     engine: Engine
     streams: Streams
+    usage: Usage = field(default_factory=Usage)
 
 
 class Catalog:
-    """All models of a server, sorted by name, then by version."""
+    """All models of a server, sorted by name, then by version. Belongs to the event loop."""
 
-    def __init__(self, models: Sequence[Served]) -> None:
+    def __init__(self, models: Iterable[Served] = (), default: Callable[[str], str | None] = lambda name: None) -> None:
+        """Take what is there; `default` says which version of a model it is that requests without one mean, if any."""
+        self._default = default
+        self.models: list[Served] = []
+        self.put(models)
+
+    def put(self, models: Iterable[Served]) -> None:
+        """Hold these instead of what was held: the next request finds them, and no other."""
         self.models = sorted(models, key=lambda served: (served.name, version_key(served.version)))
 
     def find(self, model: str = "", source_language: str = "", target_language: str = "") -> Served:
-        """Return the one model that is meant; where only versions differ, the newest.
+        """Return the one model that is meant; where only versions differ, the default one, or else the newest.
 
         `model` is "name", "name@version" or empty. Raises ModelNotFoundError and InvalidRequestError, which list what
         there is.
@@ -44,7 +84,8 @@ class Catalog:
             raise ModelNotFoundError(f"no model translates {source_language} into {target_language}; {self._held()}")
         if len(names) > 1:
             raise InvalidRequestError("model", f"several would do, name one: {', '.join(names)}")
-        return matching[-1]
+        default = self._default(names[0])
+        return next((served for served in matching if served.version == default), matching[-1])
 
     def _named(self, model: str) -> list[Served]:
         name, at, version = model.partition("@")
@@ -54,12 +95,14 @@ class Catalog:
         return matching
 
     def _held(self) -> str:
+        if not self.models:
+            return "this server holds none; load one"
         return "this server holds " + ", ".join(f"{served.name}@{served.version}" for served in self.models)
 
 
 def _with_language(models: list[Served], side: str, code: str) -> list[Served]:
     """Keep the models with this language on this side; codes are compared without case. Empty: all."""
-    if not code:
+    if not code or not models:
         return models
     languages = [served.manifest.model.source_language if side == "source" else served.manifest.model.target_language
                  for served in models]  # fmt: skip

@@ -100,19 +100,24 @@ def _complain(error: Exception, status: int) -> int:
 def _serve(given: argparse.Namespace) -> int:
     settings = config.read_settings(vars(given))
     config.forbid_telemetry()
-    from service import process, server  # noqa: PLC0415
-
-    if given.check:
-        print(*process.check(settings), sep="\n")
-        return 0
+    from service import link  # noqa: PLC0415
 
     program = sys.argv[0] if Path(sys.argv[0]).name == "dragoman" else "dragoman"
 
-    def announce(ready: server.Ready) -> None:
+    def announce(ready: link.Ready) -> None:
         where = "" if ready.address == config.DEFAULT_SERVER else f"--server {ready.address} "
         print(f"Serving {', '.join(ready.models)} on {ready.address}, metrics on {ready.metrics_url}")
         print(f'Try: {program} translate {where}"파일을 열 수 없습니다"', flush=True)
 
+    if settings.workers > 1 and not given.check:
+        from service import workers  # noqa: PLC0415  nothing else: the parent holds no models
+
+        return workers.run(settings, announce)
+    from service import process  # noqa: PLC0415
+
+    if given.check:
+        print(*process.check(settings), sep="\n")
+        return 0
     return process.run(settings, announce)
 
 

@@ -32,6 +32,15 @@ class Settings:
     """How to serve. A field's description is its --help text; its variable is DRAGOMAN_ and its name in capitals."""
 
     model_repository: Annotated[Path, Meta(description="folder of bundles, <model>/<version>/")] = EMBEDDED
+    models: Annotated[
+        str, Meta(description="what to hold of it, commas between: NAME (its latest version), NAME@VERSION, NAME@*")
+    ] = ""
+    model_poll_seconds: Annotated[
+        float, Meta(ge=0, description="look at it again for new versions after so many seconds; 0: on SIGHUP alone")
+    ] = 0.0
+    model_megabytes: Annotated[
+        int, Meta(ge=0, description="memory for all models together, in 10^6 bytes; what would pass it is refused; 0: any")
+    ] = 0
     host: Annotated[str, Meta(min_length=1, description="address to listen on, for gRPC and metrics")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port of the gRPC server; 0: any free one")] = 50051
     metrics_port: Annotated[int, Meta(ge=0, le=65535, description="port of /metrics over HTTP; 0: any free one")] = 9464
@@ -48,6 +57,9 @@ class Settings:
     threads: Annotated[
         int, Meta(ge=0, le=1024, description="threads of one graph run; 0: one less than the processors, at least one")
     ] = 0
+    workers: Annotated[
+        int, Meta(ge=1, le=256, description="server processes on the CPU that share the port, each with all models")
+    ] = 1
     max_rows: Annotated[int, Meta(ge=1, le=4096, description="rows of the decoder batch")] = 64
     cache_megabytes: Annotated[
         int, Meta(ge=1, le=1 << 20, description="memory for the caches of one model, in 10^6 bytes, where it has any")
@@ -115,8 +127,13 @@ class Settings:
 
     @property
     def run_threads(self) -> int:
-        """Threads of one graph run; by itself it leaves one processor to the event loop."""
-        return self.threads or max(1, processors() - 1)
+        """Threads of one graph run; by itself it leaves one processor of its share to the event loop."""
+        return self.threads or max(1, processors() // self.workers - 1)
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether a server with these settings is one of several, under a parent that speaks for it."""
+        return self.workers > 1
 
     @property
     def capacity(self) -> int:
@@ -235,6 +252,8 @@ def _contradiction(settings: Settings) -> str | None:
         return "--tls-certificate and --tls-key belong together; give both or none"
     if settings.tls_client_authority is not None and settings.tls_certificate is None:
         return "--tls-client-authority needs --tls-certificate and --tls-key: mutual TLS is TLS first"
+    if settings.is_worker and settings.provider in {"cuda", "tensorrt"}:
+        return f"--workers is for the CPU, and --provider {settings.provider} is not: one engine fills a GPU"
     if settings.health_access == "clients" and settings.clients is None and settings.tls_client_authority is None:
         return "--health-access clients needs --clients, a file that says who they are"
     return None

@@ -9,7 +9,9 @@ class Code(enum.Enum):
 
     INVALID_ARGUMENT = enum.auto()
     UNAUTHENTICATED = enum.auto()
+    PERMISSION_DENIED = enum.auto()
     NOT_FOUND = enum.auto()
+    FAILED_PRECONDITION = enum.auto()
     RESOURCE_EXHAUSTED = enum.auto()
     DEADLINE_EXCEEDED = enum.auto()
     UNAVAILABLE = enum.auto()
@@ -55,6 +57,13 @@ class ModelNotFoundError(ServiceError):
 
     code = Code.NOT_FOUND
     reason = "MODEL_NOT_FOUND"
+
+
+class ModelLoadError(ServiceError):
+    """A model cannot be loaded as it is; what was held before is still held."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "MODEL_LOAD_FAILED"
 
 
 class OverloadedError(ServiceError):

@@ -1,14 +1,16 @@
-"""The models of a repository, read and ready to run."""
+"""Bundles of a repository, read and made ready to run. What is here takes its time: it runs on threads."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
-from service import bundle
+from service import bundle, repository, trial
 from service.config import Settings
+from service.engine.layout import Layout
 from service.engine.session import Model, OnnxModel
 from service.errors import BundleError, StartupError
-from service.repository import find_bundles
+from service.repository import Found
 from service.tokenizer import Tokenizer
 
 
@@ -24,19 +26,46 @@ class Loaded:
     seconds: float
 
 
-def load_models(settings: Settings) -> list[Loaded]:
-    """Load every bundle of the repository; raises StartupError."""
-    return [_load(folder, settings) for folder in find_bundles(settings.model_repository)]
+class Source(Protocol):
+    """Where models come from. All of it may take long, and may be called on any thread."""
+
+    def find(self) -> Sequence[Found]:
+        """Return what is there now, sorted by model, then by version; raises StartupError where there is nothing."""
+
+    def estimate(self, found: Found) -> int:
+        """Return about how many bytes it takes when it is loaded; raises StartupError."""
+
+    def load(self, found: Found) -> Loaded:
+        """Load it, verified and warm; raises StartupError."""
 
 
-def _load(folder: Path, settings: Settings) -> Loaded:
-    started = time.monotonic()
-    try:
-        read = bundle.load(folder)
-        model = OnnxModel.load(read, settings.provider, settings.run_threads)
-        tokenizer = Tokenizer.from_bundle(read)
-    except StartupError:
-        raise
-    except Exception as error:  # whatever a library makes of a bundle that nobody of good will made
-        raise BundleError(f"{folder} cannot be loaded ({error!r}); export the bundle again") from error
-    return Loaded(read.name, read.version, model.provider, model, tokenizer, time.monotonic() - started)
+class Repository:
+    """The bundles of a folder."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def find(self) -> Sequence[Found]:
+        """Return the bundles that are there now; raises StartupError where there is none."""
+        return repository.find(self._settings.model_repository)
+
+    def estimate(self, found: Found) -> int:
+        """Return the bytes of its files, twice, as ONNX Runtime packs weights anew, and of full caches."""
+        token_bytes = Layout.of(bundle.read_manifest(found.folder)).token_bytes
+        return 2 * found.size + (self._settings.cache_megabytes * 10**6 if token_bytes else 0)
+
+    def load(self, found: Found) -> Loaded:
+        """Read a bundle, verify it and make it ready; raises StartupError."""
+        started = time.monotonic()
+        try:
+            read = bundle.load(found.folder)
+            model = OnnxModel.load(read, self._settings.provider, self._settings.run_threads)
+            tokenizer = Tokenizer.from_bundle(read)
+            if read.manifest.self_test is not None:
+                trial.prove(model, tokenizer, read.manifest.self_test)
+            trial.warm_up(model, self._settings.max_rows)
+        except StartupError:
+            raise
+        except Exception as error:  # whatever a library makes of a bundle that nobody of good will made
+            raise BundleError(f"{found.folder} cannot be loaded ({error!r}); export the bundle again") from error
+        return Loaded(read.name, read.version, model.provider, model, tokenizer, time.monotonic() - started)

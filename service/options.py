@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import weakref
 from dataclasses import dataclass
 
 from service.bundle import Decoding
@@ -116,16 +117,18 @@ class Recipes:
     """The recipes of late: most jobs ask for what an earlier one asked for."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Served, Options], Recipe] = {}
+        self._known: weakref.WeakKeyDictionary[Served, dict[Options, Recipe]] = weakref.WeakKeyDictionary()
+        """By model, which they do not keep: it may be let go."""
 
     def recipe(self, served: Served, options: Options) -> Recipe:
         """Return the recipe of these options for a model; raises InvalidRequestError."""
-        found = self._known.get((served, options))
-        if found is None:
+        if (known := self._known.get(served)) is None:
+            known = self._known[served] = {}
+        if (found := known.get(options)) is None:
             found = Recipe.check(options, served.manifest.decoding, served.tokenizer)
-            if len(self._known) >= MAX_RECIPES:
-                self._known.clear()
-            self._known[served, options] = found
+            if len(known) >= MAX_RECIPES:
+                known.clear()
+            known[options] = found
         return found
 
 

@@ -2,23 +2,25 @@
 
 import asyncio
 import dataclasses
-import functools
 import gc
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import uvloop
 
 from service import bundle, logs
 from service.clients import read_clients
 from service.config import Settings
-from service.models import Loaded, load_models
-from service.repository import find_bundles
+from service.link import Ready
+from service.models import Repository, Source
+from service.repository import find
 from service.rpc import transport
-from service.server import Ready, Server
+from service.server import Server
+from service.versions import Versions
 
 logger = logging.getLogger(__name__)
 
@@ -30,15 +32,22 @@ SWITCH_SECONDS = 0.001
 long as several steps."""
 
 
+Attend = Callable[[Server], Coroutine[Any, Any, None]]
+"""Work beside a server; when it ends, so does the server."""
+
+
 def run(
-    settings: Settings, announce: Callable[[Ready], None], load: Callable[[Settings], list[Loaded]] = load_models
+    settings: Settings,
+    announce: Callable[[Ready], None],
+    source: Callable[[Settings], Source] = Repository,
+    attend: Attend | None = None,
 ) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit status. Raises StartupError."""
+    """Serve until SIGTERM or SIGINT, reload on SIGHUP; return the exit status. Raises StartupError."""
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(*COLLECTION_THRESHOLDS)
     log = logs.configure(settings.log_format, settings.log_level, sys.stderr)
     # A call crosses the loop a dozen times: uvloop takes a quarter off what each costs.
-    uvloop.run(_serve(Server(settings, functools.partial(load, settings), log), announce))
+    uvloop.run(_serve(Server(settings, source(settings), log), announce, attend))
     return 0
 
 
@@ -49,9 +58,9 @@ def check(settings: Settings) -> list[str]:
         found.append(f"certificates: {'mutual ' if settings.tls_client_authority else ''}TLS")
     if settings.clients is not None:
         found.append(f"clients: {len(read_clients(settings.clients))}")
-    for folder in find_bundles(settings.model_repository):
-        read = bundle.load(folder)
-        found.append(f"model: {read.name}@{read.version}, {sum(map(len, read.contents.values())) / 1e6:.1f} MB")
+    for wanted in Versions.from_setting(settings.models).required(find(settings.model_repository)):
+        read = bundle.load(wanted.folder)
+        found.append(f"model: {wanted.spelled}, {sum(map(len, read.contents.values())) / 1e6:.1f} MB")
     return [*found, "these settings can be served"]
 
 
@@ -63,7 +72,7 @@ async def _collect_when_idle(server: Server, end: "asyncio.Task[bool]") -> None:
             gc.collect()
 
 
-async def _serve(server: Server, announce: Callable[[Ready], None]) -> None:
+async def _serve(server: Server, announce: Callable[[Ready], None], attend: Attend | None) -> None:
     """Start, wait for a signal, drain, stop. A signal counts from the first moment on, while loading too."""
     signalled = asyncio.Event()
 
@@ -73,8 +82,13 @@ async def _serve(server: Server, announce: Callable[[Ready], None]) -> None:
             os._exit(128 + number)  # whatever its threads do
         signalled.set()
 
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, receive, number)
+        loop.add_signal_handler(number, receive, number)
+    loop.add_signal_handler(signal.SIGHUP, server.reload)
+    if attend is not None:
+        attending = asyncio.create_task(attend(server))
+        attending.add_done_callback(lambda _: signalled.set())
     waiting = asyncio.create_task(signalled.wait())
     starting = asyncio.create_task(server.start())
     try:

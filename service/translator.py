@@ -67,7 +67,7 @@ class Translator:
     async def translate(self, served: Served, job: Job) -> Result:
         """Translate all texts of a job, or refuse it at once; raises ServiceError."""
         recipe = check(served, job, self._limits, self._recipes)
-        with self._admission.admit(len(job.texts)) as permit:
+        with served.usage, self._admission.admit(len(job.texts)) as permit:
             planned = await self._plan(served, job, recipe)
             if len(planned.requests) > len(job.texts):
                 permit.grow(len(planned.requests) - len(job.texts))
@@ -79,14 +79,15 @@ class Translator:
         Raises ServiceError.
         """
         job = replace(job, arrived=self._clock())
-        planned = await plan(served, job, check(served, job, self._limits, self._recipes))
-        with await self._admission.wait(len(planned.requests)) as permit:
-            return await self._decode(planned, permit)
+        with served.usage:
+            planned = await plan(served, job, check(served, job, self._limits, self._recipes))
+            with await self._admission.wait(len(planned.requests)) as permit:
+                return await self._decode(planned, permit)
 
     async def stream(self, served: Served, job: Job) -> AsyncGenerator[tuple[str, Result | None], None]:
         """Translate the one text of a job; yield what is certain as it grows, and with the last part the result."""
         recipe = check(served, job, self._limits, self._recipes)
-        with self._admission.admit(1) as permit:
+        with served.usage, self._admission.admit(1) as permit:
             planned = await plan(served, job, recipe, incremental=True)
             if len(planned.requests) > 1:
                 permit.grow(len(planned.requests) - 1)

@@ -36,3 +36,10 @@ def native_memory() -> int | None:
     mallinfo.restype = MallInfo
     told = mallinfo()
     return int(told.uordblks + told.hblkhd)
+
+
+def give_memory_back() -> None:
+    """Let malloc return to the system what nothing in it uses: what a model took lies between what others keep."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # glibc's alone
+        trim(0)

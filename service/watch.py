@@ -1,8 +1,17 @@
-"""Files that are read anew when they change: certificates, clients."""
+"""Files that are read anew when they change: certificates, clients, bundles."""
 
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+
+class Identity(NamedTuple):
+    """What differs when a file was written or replaced; size in bytes."""
+
+    inode: int
+    modified_ns: int
+    size: int
 
 
 class Watch:
@@ -27,14 +36,14 @@ class Watch:
         known, self._known = self._known, self._look()
         return known != self._known
 
-    def _look(self) -> list[tuple[int, int, int] | None]:
-        return [_identity(path) for path in self._paths]
+    def _look(self) -> list[Identity | None]:
+        return [identity(path) for path in self._paths]
 
 
-def _identity(path: Path) -> tuple[int, int, int] | None:
+def identity(path: Path) -> Identity | None:
     """Return what differs when a file was written or replaced, behind links too: Kubernetes swaps a link."""
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return Identity(found.st_ino, found.st_mtime_ns, found.st_size)

@@ -31,6 +31,10 @@ class Watchdog:
         """Watch one more engine."""
         self._watched.append(Watched(name, pending, progress, progress(), self._clock()))
 
+    def remove(self, pending: Callable[[], int]) -> None:
+        """Watch an engine no more, known by what counts its texts."""
+        self._watched = [engine for engine in self._watched if engine.pending != pending]
+
     def stalled(self) -> list[str]:
         """Look at all engines; return the names of those that stand still."""
         now = self._clock()

@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -20,9 +21,10 @@ from grpc_health.v1 import health_pb2
 
 from dragoman.v1 import translation_pb2 as pb
 from dragoman.v1 import translation_pb2_grpc
-from service import config, logs, models, process, server
+from service import config, link, logs, models, process, server
 from service.engine.session import Model
 from service.errors import StartupError
+from service.repository import Found
 from service.subwords import SentencePieces
 from service.tokenizer import Tokenizer
 from tests.fakes import END_ID, PAD_ID, START_ID, UNKNOWN_ID, ReversingModel, manifest
@@ -61,6 +63,25 @@ def loaded(model: Model, name: str = "toy", version: str = "1") -> models.Loaded
     return models.Loaded(name, version, "cpu", model, tokenizer(), 0.25)
 
 
+class Fixed:
+    """A source of models that are there already."""
+
+    def __init__(self, models: Sequence[models.Loaded]) -> None:
+        self._models = {(one.name, one.version): one for one in models}
+
+    def find(self) -> Sequence[Found]:
+        """Return them all."""
+        return [Found(name, version, Path(name, version)) for name, version in sorted(self._models)]
+
+    def estimate(self, found: Found) -> int:
+        """They take nothing."""
+        return 0
+
+    def load(self, found: Found) -> models.Loaded:
+        """Return one."""
+        return self._models[found.name, found.version]
+
+
 class Gate:
     """Lets a model's steps through while it is open, and counts them."""
 
@@ -97,7 +118,9 @@ class LiveServer:
     def __init__(self, models: Sequence[models.Loaded], **settings: Any) -> None:
         self.log = io.StringIO()
         log = logs.configure("json", "info", self.log)
-        self.server = server.Server(config.Settings(port=0, metrics_port=0, **settings), lambda: list(models), log)
+        every = ",".join({f"{one.name}@*" for one in models})
+        given: dict[str, Any] = {"port": 0, "metrics_port": 0, "models": every} | settings
+        self.server = server.Server(config.Settings(**given), Fixed(models), log)
         self.loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="server")
 
@@ -164,13 +187,13 @@ def main() -> int:
     settings = config.read_settings({"port": "0", "metrics_port": "0"})
     model = reversing(lambda rows: time.sleep(0.05))
     try:
-        return process.run(settings, _announce, lambda _: [loaded(model)])
+        return process.run(settings, _announce, lambda _: Fixed([loaded(model)]))
     except StartupError as error:
         sys.stderr.write(f"{error}\n")
         return 1
 
 
-def _announce(ready: server.Ready) -> None:
+def _announce(ready: link.Ready) -> None:
     sys.stdout.write(f"{ready.address}\n")
     sys.stdout.flush()
 

@@ -13,9 +13,8 @@ from service.logs import RequestLine
 from service.rpc import convert
 from service.rpc.border import Border, Call
 from service.rpc.concurrent import as_they_finish
+from service.rpc.health import SERVICE
 from service.translator import Result, Translator
-
-SERVICE: str = pb.DESCRIPTOR.services_by_name["TranslationService"].full_name
 
 
 class TranslationServicer:

@@ -7,8 +7,11 @@ import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
+from wsgiref.simple_server import WSGIServer
 
 import grpc
+import prometheus_client
+from grpc_health.v1 import health_pb2_grpc
 
 from service.config import Settings
 from service.errors import StartupError
@@ -26,12 +29,14 @@ PING_SECONDS = 20
 """A client that pings more often while it has no call is sent away (GOAWAY, too many pings)."""
 
 
-def server_options(settings: Settings) -> list[tuple[str, int]]:
-    """Return the limits of the gRPC server, by gRPC's names (grpc/impl/channel_arg_names.h)."""
+def server_options(settings: Settings, *, shared: bool = False) -> list[tuple[str, int]]:
+    """Return the limits of the gRPC server, by gRPC's names (grpc/impl/channel_arg_names.h).
+
+    Unless its port is shared on purpose, a second server there is an error: it would silently take half of the clients.
+    """
     quiet, patience = DEAD_PEER_SECONDS
     options = [
-        # Without this, a second server on the same port would silently take half of the first one's clients.
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(shared)),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_concurrent_streams", settings.max_streams_per_connection),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
@@ -53,17 +58,47 @@ def listen(server: grpc.aio.Server, settings: Settings) -> str:
     host, port = settings.host, settings.port
     certificates = read_certificates(settings)
     with listening("--port", host, port):
-        _probe(host, port)
+        if not settings.is_worker:
+            _probe(host, port)
         if certificates is None:
             return address(host, server.add_insecure_port(address(host, port)))
         return address(host, server.add_secure_port(address(host, port), certificates.credentials()))
 
 
-def listen_for_health(server: grpc.aio.Server, host: str, port: int) -> str:
-    """Take the port of a server in plain text; return the address."""
+async def serve_health(
+    servicer: health_pb2_grpc.HealthServicer, settings: Settings
+) -> tuple[grpc.aio.Server | None, str | None]:
+    """Answer health probes in plain text, on a port of their own where there is one; return server and address."""
+    host, port = settings.host, settings.health_port
+    if port is None:
+        return None, None
+    server = grpc.aio.server(options=server_options(settings))
     with listening("--health-port", host, port):
         _probe(host, port)
-        return address(host, server.add_insecure_port(address(host, port)))
+        taken = address(host, server.add_insecure_port(address(host, port)))
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    await server.start()
+    return server, taken
+
+
+def listen_for_metrics(registry: prometheus_client.CollectorRegistry, host: str, port: int) -> tuple[WSGIServer, str]:
+    """Serve /metrics on a thread of its own; return the server and its URL."""
+    with listening("--metrics-port", host, port):
+        web, _ = prometheus_client.start_http_server(port, host, registry)
+        return web, f"http://{address(host, web.server_port)}/metrics"
+
+
+@contextlib.contextmanager
+def reserved(host: str, port: int) -> Iterator[int]:
+    """Keep a port for servers that share it, without listening there; yield it. Nobody else may be there before."""
+    family, kind, protocol, _, bound = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as kept:
+        with listening("--port", host, port):
+            _probe(host, port)
+            for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+                kept.setsockopt(socket.SOL_SOCKET, option, 1)
+            kept.bind(bound)
+        yield kept.getsockname()[1]
 
 
 class Certificates:

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.skipif(not any(EMBEDDED.glob("*/*/bundle.json")), reaso
 @pytest.fixture(scope="module")
 def live() -> Iterator[LiveServer]:
     """Serve the embedded model."""
-    with LiveServer(models.load_models(config.Settings(provider="cpu"))) as started:
+    source = models.Repository(config.Settings(provider="cpu"))
+    with LiveServer([source.load(found) for found in source.find()]) as started:
         yield started
 
 

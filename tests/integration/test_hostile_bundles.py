@@ -168,7 +168,9 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
 def outcome(repository: Path) -> str:
     """Load a repository as a server does; return how that ends."""
     try:
-        models.load_models(Settings(model_repository=repository, provider="cpu", threads=1))
+        source = models.Repository(Settings(model_repository=repository, provider="cpu", threads=1))
+        for found in source.find():
+            source.load(found)
     except StartupError as error:
         return type(error).__name__
     return "loaded"

@@ -9,8 +9,8 @@ import grpc
 import pytest
 
 from dragoman.v1 import translation_pb2 as pb
+from service.rpc.health import LIVE
 from service.rpc.status import read_details
-from service.server import LIVE
 from tests.serving import Gate, LiveServer, loaded, reversing, wait_until
 
 SERVICE = "dragoman.v1.TranslationService"

@@ -22,9 +22,9 @@ from tests.serving import Gate, LiveServer, loaded, reversing, wait_until
 HANGING = """
 import sys, time
 from service import config, process
-from tests.serving import loaded, reversing, _announce
+from tests.serving import Fixed, loaded, reversing, _announce
 settings = config.read_settings({"port": "0", "metrics_port": "0", **dict(item.split("=") for item in sys.argv[1:])})
-sys.exit(process.run(settings, _announce, lambda _: [loaded(reversing(lambda rows: time.sleep(1000)))]))
+sys.exit(process.run(settings, _announce, lambda _: Fixed([loaded(reversing(lambda rows: time.sleep(1000)))])))
 """
 
 

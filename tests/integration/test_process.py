@@ -75,8 +75,10 @@ def test_a_signal_counts_before_the_model_is_loaded() -> None:
     """SIGTERM ends a server that is still loading, with status 0."""
     code = (
         "import sys, time; from service import config, process\n"
-        "def load(_): print('loading', flush=True); time.sleep(0.3); return []\n"
-        "sys.exit(process.run(config.read_settings({'port': '0', 'metrics_port': '0'}), lambda _: None, load))"
+        "class Slow:\n"
+        "    def find(self): print('loading', flush=True); time.sleep(0.3); return []\n"
+        "settings = config.read_settings({'port': '0', 'metrics_port': '0'})\n"
+        "sys.exit(process.run(settings, lambda _: None, lambda _: Slow()))"
     )
     with process(["-c", code]) as started:
         assert "loading" == first_line(started)

@@ -23,10 +23,10 @@ CALLERS = 6
 SERVER = """
 import sys, time
 from service import config, process
-from tests.serving import loaded, reversing, _announce
+from tests.serving import Fixed, loaded, reversing, _announce
 given = {"port": sys.argv[1], "metrics_port": "0", "grace_seconds": sys.argv[2], "log_level": "warning"}
 settings = config.read_settings(given)
-sys.exit(process.run(settings, _announce, lambda _: [loaded(reversing(lambda rows: time.sleep(0.002)))]))
+sys.exit(process.run(settings, _announce, lambda _: Fixed([loaded(reversing(lambda rows: time.sleep(0.002)))])))
 """
 
 

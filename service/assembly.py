@@ -1,0 +1,99 @@
+"""What a loaded model is given to serve: an engine, a way back to the event loop, metrics, somebody who watches it."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from service.bundle import Manifest
+from service.catalog import Served
+from service.config import Settings
+from service.engine.engine import Engine
+from service.engine.layout import Layout
+from service.engine.scheduler import Limits
+from service.metrics import Metrics, ModelLabels
+from service.model_metrics import ModelMetrics
+from service.models import Loaded
+from service.request import Output
+from service.stream import Streams
+from service.watchdog import Watchdog
+
+
+class Assembly:
+    """Puts models up and takes them down; the Surroundings of a ModelManager. Belongs to the event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        watchdog: Watchdog,
+        engine_failed: Callable[[str, Streams, BaseException], None],
+        changed: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Store what models are given; `engine_failed` is called on the event loop."""
+        self._settings = settings
+        self._metrics = metrics
+        self._watchdog = watchdog
+        self._engine_failed = engine_failed
+        self._changed = changed
+        self._observers: dict[Served, ModelMetrics] = {}
+
+    def put_up(self, loaded: Loaded) -> Served:
+        """Give a model its engine, and the engine its way back to the event loop: one wake-up per step."""
+        loop, streams = asyncio.get_running_loop(), Streams()
+        card = loaded.model.manifest.model
+        labels = ModelLabels(loaded.name, loaded.version, card.family, loaded.provider, card.precision)
+
+        def hand_over(outputs: list[Output]) -> None:
+            now = time.monotonic()
+            handed = [output.handed_over(now) for output in outputs]
+            observer.observe_outputs(handed)
+            streams.dispatch(handed)
+
+        def deliver(outputs: list[Output]) -> None:
+            loop.call_soon_threadsafe(hand_over, outputs)
+
+        def fail(error: BaseException) -> None:
+            loop.call_soon_threadsafe(self._engine_failed, loaded.name, streams, error)
+
+        observer = self._metrics.add_model(labels, loaded.seconds, pending=streams.__len__)
+        engine = Engine(
+            model=loaded.model,
+            limits=self._limits(loaded.model.manifest),
+            deliver=deliver,
+            observer=observer,
+            on_failure=fail,
+        )
+        served = Served(
+            name=loaded.name,
+            version=loaded.version,
+            provider=loaded.provider,
+            manifest=loaded.model.manifest,
+            tokenizer=loaded.tokenizer,
+            engine=engine,
+            streams=streams,
+        )
+        self._observers[served] = observer
+        self._watchdog.add(
+            loaded.name, streams.__len__, lambda: sum(observer.step.counts) + sum(observer.encode.counts)
+        )
+        engine.start()
+        return served
+
+    def take_down(self, served: Served) -> None:
+        """Forget a model whose engine has ended; what was counted stays counted."""
+        self._watchdog.remove(served.streams.__len__)
+        self._metrics.remove_model(self._observers.pop(served))
+
+    def refused(self, name: str) -> None:
+        """Count a version of this model that could not be loaded."""
+        self._metrics.count_load_failure(name)
+
+    async def changed(self) -> None:
+        """Say that other models are held now."""
+        await self._changed()
+
+    def _limits(self, manifest: Manifest) -> Limits:
+        """Return the bounds of a model's engine: caches are bounded in tokens, settings in bytes."""
+        token_bytes = Layout.of(manifest).token_bytes
+        tokens = self._settings.cache_megabytes * 10**6 // token_bytes if token_bytes else None
+        return Limits(max_rows=self._settings.max_rows, max_cache_tokens=tokens)
