@@ -15,11 +15,11 @@ def greedy(model: OnnxModel, sources: Sequence[Sequence[int]]) -> list[GreedyOut
     special = model.manifest.tokenizer
     ids, lengths = pad_sources(sources, special.pad_id)
     encoded = model.encode(ids.numpy(), lengths.numpy())
-    lane = Lane(Layout.of(model.manifest), 1)
+    lane = Lane(model, Layout.of(model.manifest), 1)
     lane.insert(encoded, lengths.numpy(), np.arange(len(sources)), special.start_id)
     rows = GreedyRows(sources, special.end_id, model.manifest.decoding)
     while not rows.finished:
-        stepped = lane.advance(model, 2, attention=False)
+        stepped = lane.advance(2, attention=False)
         lane.tokens = stepped.ids[:, 0].copy()
         rows.append(lane.tokens.tolist(), (stepped.log_probs[:, 0] - stepped.log_probs[:, 1]).tolist())
     return rows.outputs

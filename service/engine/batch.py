@@ -6,27 +6,40 @@ a price of its own, so a few rows share a lane whatever their lengths.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
 from service.engine.buffer import fill_from_tail
-from service.engine.lane import Lane, Load
-from service.engine.layout import Layout
-from service.engine.session import Encoded, Model, Stepped
+from service.engine.lane import Load, Rows
+from service.engine.session import Encoded, Stepped
 from service.request import Int64
 
-RUN_PRICE = 640
-"""What one more run per step costs, in padded positions attended to (measured: about 0.35 ms against 0.55 us each)."""
+
+class Lanes(Protocol):
+    """Where lanes come from: the host, or a device."""
+
+    @property
+    def start_id(self) -> int:
+        """What a row begins with."""
+
+    @property
+    def run_price(self) -> int:
+        """What one more run per step costs, in padded positions attended to."""
+
+    def open(self, group_rows: int) -> Rows:
+        """Return a lane without rows."""
+
+    def close(self, lane: Rows) -> None:
+        """Take back a lane that nobody is in."""
 
 
 class Batch:
     """All rows, in one order for the rest of the engine, in lanes for the model. Owned by the engine thread."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self._layout = Layout.of(model.manifest)
-        self._start_id = model.manifest.tokenizer.start_id
-        self.clear()
+    def __init__(self, source: Lanes) -> None:
+        self._source = source
+        self._set([], [])
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -39,9 +52,11 @@ class Batch:
 
     def clear(self) -> None:
         """Drop all rows and their memory."""
+        for lane in self._lanes:
+            self._source.close(lane)
         self._set([], [])
 
-    def _set(self, lanes: list[Lane], rows: list[Int64]) -> None:
+    def _set(self, lanes: list[Rows], rows: list[Int64]) -> None:
         """Take these lanes; lane row i of lane n is batch row `rows[n][i]`."""
         self._lanes, self._rows = lanes, rows
         self._in_order = len(rows) == 1 and bool((rows[0] == np.arange(len(rows[0]))).all())
@@ -53,23 +68,23 @@ class Batch:
         joining: dict[int, list[int]] = {}
         first_rows = len(self) + rows_each.cumsum() - rows_each
         for source, (length, rows) in enumerate(zip(source_lengths.tolist(), rows_each.tolist(), strict=True)):
-            chosen = choose_lane(loads, rows, length)
+            chosen = choose_lane(loads, rows, length, self._source.run_price)
             if chosen == len(loads):
                 loads.append(Load(rows, 0, 0, 0))
-                lanes.append(Lane(self._layout, rows))
+                lanes.append(self._source.open(rows))
                 places.append(np.empty(0, np.int64))
             loads[chosen] = loads[chosen].plus(length)
             joining.setdefault(chosen, []).append(source)
         for chosen, members in joining.items():
             sources, lane = np.array(members), lanes[chosen]
-            lane.insert(encoded, source_lengths, sources, self._start_id)
+            lane.insert(encoded, source_lengths, sources, self._source.start_id)
             joined = (first_rows[sources][:, None] + np.arange(lane.group_rows)).ravel()
             places[chosen] = np.concatenate((places[chosen], joined))
         self._set(lanes, places)
 
     def advance(self, k: int, attention: bool) -> Stepped:
         """Run one step over all rows. `attention` is as wide as the widest lane; the state stays here."""
-        stepped = [lane.advance(self._model, k, attention) for lane in self._lanes]
+        stepped = [lane.advance(k, attention) for lane in self._lanes]
         return stepped[0] if self._in_order else _merge(stepped, self._rows, len(self))
 
     def reorder(self, parents: Int64) -> None:
@@ -95,6 +110,7 @@ class Batch:
             now = renumbered[rows].reshape(-1, lane.group_rows)
             gone = set((now[:, 0] < 0).nonzero()[0].tolist())
             if len(gone) == len(now):
+                self._source.close(lane)
                 continue
             if gone:
                 staying = np.array(fill_from_tail(len(now), gone))
@@ -105,17 +121,17 @@ class Batch:
         self._set(lanes, places)
 
 
-def choose_lane(loads: Sequence[Load], rows: int, length: int) -> int:
+def choose_lane(loads: Sequence[Load], rows: int, length: int, run_price: int) -> int:
     """Return the lane where the rows of a new source add the least padding; a new one, where padding would cost a run.
 
     All groups of a lane have as many rows: those of one source, which share its memory.
     """
-    chosen, least = len(loads), RUN_PRICE + 1
+    chosen, least = len(loads), run_price + 1
     for index, load in enumerate(loads):
         if load.group_rows != rows:
             continue
         after = load.plus(length)
-        if after.padding <= RUN_PRICE and after.padding - load.padding < least:
+        if after.padding <= run_price and after.padding - load.padding < least:
             chosen, least = index, after.padding - load.padding
     return chosen
 

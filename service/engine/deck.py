@@ -4,21 +4,21 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from service.engine.batch import Batch
+from service.engine.device.batch import AnyModel, open_batch
 from service.engine.roster import Roster
 from service.engine.search import Search
 from service.engine.sequence import Sequence
-from service.engine.session import Encoded, Model
+from service.engine.session import Encoded
 from service.request import Int64, Output
 
 
 class Deck:
     """Row *i* of the batch belongs to `roster.running[i]`, or to the group of rows that it takes."""
 
-    def __init__(self, model: Model, roster: Roster) -> None:
+    def __init__(self, model: AnyModel, roster: Roster) -> None:
         tokenizer, decoding = model.manifest.tokenizer, model.manifest.decoding
         self.roster = roster
-        self._batch = Batch(model)
+        self._batch = open_batch(model)
         self._search = Search(tokenizer.end_id, decoding.max_target_tokens)
         self._row_steps = 0
         self._joined: list[Sequence] = []

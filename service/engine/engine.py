@@ -19,10 +19,10 @@ import time
 from collections.abc import Callable
 
 from service.engine.deck import Deck
+from service.engine.device.batch import AnyModel
 from service.engine.pace import Pace
 from service.engine.scheduler import Limits, Scheduler, similar_lengths
 from service.engine.sequence import Sequence, padded
-from service.engine.session import Model
 from service.errors import DeadlineExceededError, EngineFailedError, OutOfMemoryError, ServiceError, UnavailableError
 from service.request import DecodingParams, FinishReason, Output, Permit, Request, StepObserver, StepReport
 
@@ -34,7 +34,7 @@ class Engine:
 
     def __init__(
         self,
-        model: Model,
+        model: AnyModel,
         limits: Limits,
         deliver: Callable[[list[Output]], None],
         observer: StepObserver,

@@ -27,10 +27,13 @@ ELEMENT_TYPES = {
 
 
 class Encoded(NamedTuple):
-    """What the encoder leaves: memory tensors `[row, source, …]` and the initial state tensors `[row, …]`."""
+    """What the encoder leaves: memory tensors `[row, source, …]` and the initial state tensors `[row, …]`.
 
-    memory: Arrays
-    state: Arrays
+    Arrays, or views of a device's memory where the lanes work there.
+    """
+
+    memory: dict[str, Any]
+    state: dict[str, Any]
 
 
 class Stepped(NamedTuple):

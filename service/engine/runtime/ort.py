@@ -21,6 +21,11 @@ OUT_OF_MEMORY = ("allocat", "out of memory", "alloc_failed")
 
 Session: TypeAlias = ort.InferenceSession
 
+Tensor: TypeAlias = ort.OrtValue
+RunOptions: TypeAlias = ort.RunOptions
+IOBinding: TypeAlias = ort.IOBinding
+copy_tensors = ort.copy_tensors
+
 
 @dataclass(frozen=True, slots=True)
 class Target:

@@ -6,12 +6,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.batch import RUN_PRICE, Batch, choose_lane
+from service.engine.batch import Batch, choose_lane
 from service.engine.buffer import Buffer, capacity
-from service.engine.lane import WIDTH_STEP, Load
+from service.engine.lane import WIDTH_STEP, HostLanes, Load
 from service.engine.layout import Layout
 from service.request import Int64
 from tests.fakes import CachingModel, ReversingModel
+
+RUN_PRICE = HostLanes.run_price
 
 
 def encode(model: ReversingModel, *sources: list[int]) -> tuple[object, Int64, Int64]:
@@ -26,7 +28,7 @@ def encode(model: ReversingModel, *sources: list[int]) -> tuple[object, Int64, I
 def test_a_group_of_rows_shares_its_source() -> None:
     """Several rows of one sequence start with the same memory and state."""
     model = ReversingModel()
-    batch = Batch(model)
+    batch = Batch(HostLanes(model))
     encoded, lengths, _ = encode(model, [5, 6], [7])
     batch.insert(encoded, lengths, np.array([3, 1]))  # type: ignore[arg-type]
     stepped = batch.advance(1, attention=False)
@@ -37,7 +39,7 @@ def test_a_group_of_rows_shares_its_source() -> None:
 def test_reordering_moves_state_by_parent() -> None:
     """After reorder, a row continues where its parent was."""
     model = ReversingModel()
-    batch = Batch(model)
+    batch = Batch(HostLanes(model))
     encoded, lengths, _ = encode(model, [5, 6, 7])
     batch.insert(encoded, lengths, np.array([2]))  # type: ignore[arg-type]
     stepped = batch.advance(1, attention=False)
@@ -50,7 +52,7 @@ def test_reordering_moves_state_by_parent() -> None:
 def test_the_width_follows_the_longest_source() -> None:
     """The width grows at once, and shrinks when much less is needed."""
     model = ReversingModel()
-    batch = Batch(model)
+    batch = Batch(HostLanes(model))
     for source in ([5] * 3, [6] * 30):
         encoded, lengths, rows = encode(model, source)
         batch.insert(encoded, lengths, rows)  # type: ignore[arg-type]
@@ -86,22 +88,22 @@ def test_a_memory_buffer_equals_a_plain_list(changes: list[tuple[int, int, int]]
 
 def test_a_few_rows_share_a_lane_whatever_their_lengths() -> None:
     """While padding is cheaper than a run, all rows run together."""
-    assert 0 == choose_lane([Load(1, 2, 8, 12)], 1, 100)
+    assert 0 == choose_lane([Load(1, 2, 8, 12)], 1, 100, RUN_PRICE)
 
 
 def test_a_long_source_does_not_widen_a_full_lane() -> None:
     """Where widening would cost more than a run, a new lane opens, and short ones keep to the narrow one."""
     narrow = Load(1, 60, 16, 60 * 14)
-    assert 1 == choose_lane([narrow], 1, 100)
-    assert 0 == choose_lane([narrow, Load(1, 1, 104, 100)], 1, 12)
-    assert 1 == choose_lane([narrow, Load(1, 1, 104, 100)], 1, 90)
+    assert 1 == choose_lane([narrow], 1, 100, RUN_PRICE)
+    assert 0 == choose_lane([narrow, Load(1, 1, 104, 100)], 1, 12, RUN_PRICE)
+    assert 1 == choose_lane([narrow, Load(1, 1, 104, 100)], 1, 90, RUN_PRICE)
 
 
 def test_a_wide_lane_takes_short_sources_only_up_to_the_price_of_a_run() -> None:
     """Short sources do not pile up beside a long one."""
     loads = [Load(1, 0, 0, 0).plus(96)]
     placed = 0
-    while choose_lane(loads, 1, 8) == 0:
+    while choose_lane(loads, 1, 8, RUN_PRICE) == 0:
         loads[0] = loads[0].plus(8)
         placed += 1
     assert RUN_PRICE // (96 - 8) == placed
@@ -113,7 +115,7 @@ def test_a_wide_lane_takes_short_sources_only_up_to_the_price_of_a_run() -> None
 def test_lanes_do_not_show(rounds: list[tuple[list[int], Random]]) -> None:
     """Over random arrivals and departures, each row gives its own source's tokens, wherever it runs."""
     model = ReversingModel()
-    batch = Batch(model)
+    batch = Batch(HostLanes(model))
     rows: list[tuple[list[int], int]] = []
     for lengths, random in rounds:
         joining = [[random.randint(4, 99) for _ in range(length)] for length in lengths]

@@ -1,0 +1,106 @@
+"""The rows of a lane in slots of an arena: who leaves costs nothing, and who joins takes a slot that is free.
+
+A slot that nobody has goes on with what it held: a source of somebody who was there, so that all it computes is finite.
+Nothing that it computes is read.
+"""
+
+import numpy as np
+
+from service.engine.device.arena import Arena
+from service.engine.device.shapes import Buckets, Shape
+from service.engine.lane import Load
+from service.engine.session import Encoded, Stepped
+from service.request import Int64
+
+
+class DeviceLane:
+    """Groups of `group_rows` rows each, as `lane.Lane` holds them, whose tensors never leave the device."""
+
+    def __init__(self, arena: Arena, buckets: Buckets, group_rows: int) -> None:
+        self.arena = arena
+        self._buckets = buckets
+        self.group_rows = group_rows
+        self._slots = self._rows = np.empty(0, np.int64)
+        self._lengths = self._ages = np.empty(0, np.int64)
+        self._idle_token = 0
+        self._sent: Int64 | None = None
+        """The token of each slot that the device has for the next step; None: others than those that were chosen."""
+        self.tokens: Int64 = np.empty(0, np.int64)
+        """The tokens `[row]` that the next step reads."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self._rows)
+
+    @property
+    def load(self) -> Load:
+        """What it holds."""
+        width = self.arena.shape.width if len(self._slots) else 0
+        return Load(self.group_rows, len(self._lengths), width, int(self._lengths.sum()))
+
+    def insert(self, encoded: Encoded, lengths: Int64, sources: Int64, start_id: int) -> None:
+        """Append a group for each of `sources` `[group]`, indices of encoded sources, at the start symbol."""
+        staying, joining = len(self._slots), len(sources)
+        self._lengths = np.concatenate((self._lengths, lengths[sources]))
+        self._ages = np.concatenate((self._ages, np.zeros(joining * self.group_rows, np.int64)))
+        self.tokens = np.concatenate((self.tokens, np.full(joining * self.group_rows, start_id)))
+        self._idle_token = start_id
+        self._fit(staying + joining)
+        free = np.setdiff1d(np.arange(self.arena.shape.groups), self._slots)
+        self._take(np.concatenate((self._slots, free[:joining])))
+        if not staying:  # whoever is the first fills all slots: none may hold what never was a source
+            sources = np.concatenate((sources, np.full(len(free) - joining, sources[0])))
+            joining = len(free)
+        self.arena.join(encoded, free[:joining], sources)
+        self._sent = None
+
+    def advance(self, k: int, attention: bool) -> Stepped:
+        """Run one step over all slots, and return what those gave that somebody has."""
+        self._fit(len(self._slots))
+        rows = self.arena.shape.rows
+        if self._sent is None or (self._sent[self._rows] != self.tokens).any():
+            sent = np.full(rows, self._idle_token)
+            sent[self._rows] = self.tokens
+            self.arena.feed(sent)
+        if self.arena.shape.capacity:
+            lengths = np.zeros(rows, np.int64)
+            lengths[self._rows] = self._ages
+            self.arena.age(lengths)
+        left = self.arena.step(k, attention)
+        self._sent = left.ids[:, 0].copy() if k == 1 else None
+        self._ages = self._ages + 1
+        weights = None if left.attention is None else left.attention[self._rows].astype(np.float32, copy=False)
+        return Stepped(left.log_probs[self._rows].astype(np.float32, copy=False), left.ids[self._rows], weights, {})
+
+    def reorder(self, parents: Int64) -> None:
+        """Let each row continue row `parents[row]`, of the same source: memory stays where it is."""
+        changed = (parents != np.arange(len(parents))).nonzero()[0]
+        if len(changed):
+            self.arena.move(self._rows[changed], self._rows[parents[changed]])
+
+    def keep(self, groups: Int64) -> None:
+        """Drop all groups but these; group j becomes what group `groups[j]` was. On the device nothing happens."""
+        rows = (groups[:, None] * self.group_rows + np.arange(self.group_rows)).ravel()
+        self._lengths, self._ages, self.tokens = self._lengths[groups], self._ages[rows], self.tokens[rows]
+        self._take(self._slots[groups])
+
+    def _fit(self, groups: int) -> None:
+        """Take the bucket that so many groups need; who is there already is brought together in it."""
+        caches = bool(self._buckets.max_capacity)
+        oldest = int(self._ages.max()) + 1 if caches else 0
+        needed = Shape(groups, self.group_rows, int(self._lengths.max()), oldest)
+        now = self.arena.shape if self.arena.shape.group_rows == self.group_rows else None
+        shape = self._buckets.fit(needed, now)
+        if shape == self.arena.shape:
+            return
+        self._sent = None
+        if not len(self._slots):
+            self.arena.clear(shape)
+            return
+        others = np.full(max(0, shape.groups - len(self._slots)), self._slots[0])
+        self.arena.reshape(shape, np.concatenate((self._slots, others)))
+        self._take(np.arange(len(self._slots)))
+
+    def _take(self, slots: Int64) -> None:
+        self._slots = slots
+        self._rows = (slots[:, None] * self.group_rows + np.arange(self.group_rows)).ravel()

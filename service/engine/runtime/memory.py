@@ -1,0 +1,160 @@
+"""Memory of a device, and the order of the work on it: what is asked for is done one after the other.
+
+Nothing here waits but `fetch`: a device may do its work later. So what a run reads or writes lives as long as its
+binding, a binding never changes, and what is uploaded must stay as it is until something was fetched.
+"""
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.engine.runtime import ort
+from service.engine.runtime.ort import IOBinding, RunOptions, Session, Target, Tensor
+
+UNCAPTURED = -1
+"""The runtime's id for a run that neither records nor replays a CUDA graph."""
+
+
+class Block(NamedTuple):
+    """A piece of memory: so many elements, whose shape whoever reads it decides."""
+
+    tensor: Tensor
+    dtype: str
+    size: int
+
+    @property
+    def bytes(self) -> int:
+        """What it takes."""
+        return self.size * np.dtype(self.dtype).itemsize
+
+
+class View(NamedTuple):
+    """The first elements of a block in this shape."""
+
+    block: Block
+    shape: tuple[int, ...]
+
+
+class Binding(NamedTuple):
+    """A run, ready to be asked for again and again: the same graph on the same memory."""
+
+    session: Session
+    bound: IOBinding
+    options: RunOptions
+    held: tuple[Any, ...]
+    """What must not be freed while this may run."""
+
+
+class Device:
+    """One device of a provider. On the CPU, memory is the process's own and work is done at once."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.bytes = 0
+        """Bytes of all blocks that were made and not given back."""
+
+    def block(self, size: int, dtype: str) -> Block:
+        """Return memory that holds zeros; raises MemoryError."""
+        try:
+            zeros = np.zeros(size, dtype)
+            tensor = Tensor.ortvalue_from_numpy(zeros, self.target.memory, self.target.device)
+        except Exception as error:
+            ort.raise_meaning(error)
+            raise
+        block = Block(tensor, dtype, size)
+        self.bytes += block.bytes
+        return block
+
+    def give_back(self, block: Block) -> None:
+        """Count a block as gone; it is freed when nothing holds it."""
+        self.bytes -= block.bytes
+
+    def bind(
+        self,
+        session: Session,
+        feeds: Mapping[str, View | NDArray[Any]],
+        outputs: Mapping[str, View],
+        graph: int = UNCAPTURED,
+    ) -> Binding:
+        """Prepare a run; arrays are fed from the host, and `graph` says which CUDA graph records it."""
+        bound = IOBinding(session)
+        for name, feed in feeds.items():
+            if isinstance(feed, View):
+                bound.bind_input(name, *self._place(feed))
+            else:
+                bound.bind_cpu_input(name, feed)
+        for name, view in outputs.items():
+            bound.bind_output(name, *self._place(view))
+        options = RunOptions()
+        options.add_run_config_entry("gpu_graph_id", str(graph))
+        return Binding(session, bound, options, (*feeds.values(), *outputs.values()))
+
+    def run(self, binding: Binding) -> None:
+        """Run a graph; raises MemoryError, or whatever the runtime raises."""
+        try:
+            binding.session.run_with_iobinding(binding.bound, binding.options)
+        except Exception as error:
+            ort.raise_meaning(error)
+            raise
+
+    def upload(self, block: Block, values: NDArray[Any]) -> None:
+        """Fill a block with as many values."""
+        block.tensor.update_inplace(values)
+
+    def fetch(self, views: Sequence[View]) -> list[NDArray[Any]]:
+        """Wait for all that was asked for, and return what stands there; it is good until the next run."""
+        return [shaped(view, self._read(view.block)) for view in views]
+
+    def _read(self, block: Block) -> NDArray[Any]:
+        values: NDArray[Any] = block.tensor.numpy()
+        return values
+
+    def _place(self, view: View) -> tuple[str, int, Any, tuple[int, ...], int]:
+        block = view.block
+        where = self.target.memory, self.target.device
+        return (*where, np.dtype(block.dtype).type, view.shape, block.tensor.data_ptr())
+
+
+class CudaDevice(Device):
+    """A device whose results are copied into host memory that is pinned once and used again."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        self._twins: dict[int, tuple[NDArray[Any], Tensor]] = {}
+
+    def _read(self, block: Block) -> NDArray[Any]:
+        address = block.tensor.data_ptr()
+        if address not in self._twins or len(self._twins[address][0]) != block.size:
+            values = pinned(block.size, block.dtype)
+            self._twins[address] = values, Tensor.ortvalue_from_numpy(values, "cpu", 0)
+        values, twin = self._twins[address]
+        try:
+            ort.copy_tensors([block.tensor], [twin])
+        except RuntimeError:  # this build of the runtime copies by itself only
+            return super()._read(block)
+        return values
+
+
+def open_device(target: Target) -> Device:
+    """Return the device that graphs of a target run on."""
+    return Device(target) if target.provider == "cpu" else CudaDevice(target)
+
+
+def shaped(view: View, values: NDArray[Any]) -> NDArray[Any]:
+    """Return the elements of a block as its view shows them."""
+    return values[: int(np.prod(view.shape))].reshape(view.shape)
+
+
+def pinned(size: int, dtype: str) -> NDArray[Any]:
+    """Return host memory that the device copies into directly, where CUDA's runtime is at hand to say so."""
+    values = np.zeros(size, dtype)
+    try:
+        ort.load_library(f"libcudart.so.{ort.cuda_version()[0]}").cudaHostRegister(
+            ctypes.c_void_p(values.ctypes.data), ctypes.c_size_t(values.nbytes), 0
+        )
+    except (OSError, AttributeError):
+        return values  # pageable memory does as well, a little slower
+    return values
