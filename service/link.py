@@ -1,4 +1,4 @@
-"""What a server tells its surroundings, and how a worker tells its parent: over a socket, each message after its length."""
+"""What a server tells its surroundings, and how a worker tells its parent: messages, each behind its length."""
 
 import asyncio
 import dataclasses

@@ -29,7 +29,7 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
     name: str
     labels: Labels
     value: float
-    exemplar: tuple[dict[str, str], float, float | None] | None = None
+    exemplar: tuple[dict[str, str], float, float] | None = None
 
 
 class Family(msgspec.Struct, frozen=True, array_like=True):
@@ -86,18 +86,18 @@ def metrics(page: Page) -> Iterable[Metric]:
 
 
 def _sample(name: str, labels: dict[str, str], value: float, _: Any, exemplar: Exemplar | None, *__: Any) -> Sample:  # noqa: ANN401  of the library's line
-    kept = (exemplar.labels, exemplar.value, exemplar.timestamp) if exemplar else None
+    kept = (dict(exemplar.labels), exemplar.value, float(exemplar.timestamp or 0)) if exemplar else None
     return Sample(name, tuple(sorted(labels.items())), value, kept)
 
 
 def _joined(family: Family, one: Sample, other: Sample) -> Sample:
     value = {"sum": one.value + other.value, "max": max(one.value, other.value), "min": min(one.value, other.value)}
-    exemplar = max((one.exemplar, other.exemplar), key=lambda kept: (kept and kept[2]) or 0.0)
+    exemplar = max((one.exemplar, other.exemplar), key=lambda kept: kept[2] if kept else 0.0)
     return Sample(one.name, one.labels, value[_rule(family, one)], exemplar)
 
 
 def _rule(family: Family, sample: Sample) -> Literal["sum", "max", "min"]:
-    """The time of a counter's creation is that of its oldest part."""
+    """Return how two workers' values become one; a counter is as old as its oldest part."""
     if sample.name.endswith("_created"):
         return "min"
     return "max" if family.name in DESCRIBING else "sum"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from service import process
 from service.config import Settings
 from service.errors import StartupError
-from service.link import Beat, Failed, Ready, Serving, packed, receive_settings
+from service.link import Failed, Ready, Serving, packed, receive_settings
 from service.models import Repository, Source
 from service.server import Server
 

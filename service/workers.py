@@ -3,8 +3,8 @@
 1. The parent keeps the port without listening there, and starts the workers as fresh processes.
 2. A worker that can serve listens on the same port; the kernel deals new connections out among those that do.
 3. Each tells its parent twice a second how it is, with all its metrics: the parent answers scrapes and probes.
-4. One that ends is replaced: at once, or after a pause that doubles where it never served. Where none serves and several
-   ends in a row came before serving, the parent gives up, with the reason.
+4. One that ends is replaced: at once, or after a pause that doubles where it never served. Where none serves and
+   several ends in a row came before serving, the parent gives up, with the reason.
 5. SIGTERM goes on to all, and the parent leaves when the last has drained. SIGHUP goes on too.
 """
 
