@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from export import checkpoint, decoding, graphs, vocabulary
-from export.decoding import GreedyOutput
+from export.decoding import Beam, BeamOutput, GreedyOutput
 from export.graphs import Graphs
+from export.half import narrow
 from export.models.attention_rnn import AttentionRnn, Memory
 from export.original import Advanced, Facts
 from export.quantize import quantize
@@ -73,6 +74,8 @@ class AttentionRnnOriginal:
         if precision == "int8":
             quantize(traced.encoder)
             quantize(traced.decoder_step, bounded=traced.signature.bounded)
+        elif precision == "fp16":
+            narrow(traced)
         else:
             halve(traced.encoder)
             halve(traced.decoder_step)
@@ -86,6 +89,10 @@ class AttentionRnnOriginal:
     def greedy(self, sources: Sequence[Sequence[int]]) -> list[GreedyOutput]:
         """Decode any number of sentences; results in the order of the sources."""
         return decoding.greedy_sorted(self.model, sources, vocabulary.START_ID, vocabulary.END_ID)
+
+    def beam(self, sources: Sequence[Sequence[int]], beam: Beam) -> list[BeamOutput] | None:  # noqa: ARG002 # None.
+        """Decode by beam search, which the family has none of in PyTorch."""
+        return None
 
     def source_ids(self, text: str) -> list[int]:
         """Encode a source text with all that belongs around it."""

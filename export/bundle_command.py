@@ -3,17 +3,19 @@
 import argparse
 import itertools
 from pathlib import Path
+from typing import get_args
 
 from export import bundle_writer, originals
 from export.bundle_writer import Order
+from export.finite import WatchedModel
 from export.graphs import DEFAULT_OPSET
+from export.half import provable
 from export.original import Facts, Languages
 from export.quantize import OPSETS
 from export.training.corpus import read_tsv
 from export.verify import verify
 from service import bundle
-from service.bundle import Manifest, ModelCard, Parity
-from service.engine.session import OnnxModel
+from service.bundle import Manifest, ModelCard, Parity, Precision
 
 PARITY_SENTENCES = 500
 
@@ -30,7 +32,7 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
     _add_language_arguments(parser)
     parser.add_argument("--license", required=True, metavar="SPDX", help="licence of the weights")
     parser.add_argument("--data", default="", metavar="LINE", help="what it was trained on, in one line")
-    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32")
+    parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
     parser.add_argument("--opset", type=int, choices=OPSETS, default=DEFAULT_OPSET, metavar=f"{OPSETS[0]}-{OPSETS[-1]}")
     parser.add_argument("--corpus-file", type=Path, required=True, metavar="TSV",
                         help="source<TAB>reference lines: real sentences to compare with PyTorch")  # fmt: skip
@@ -93,7 +95,8 @@ def run_verify(arguments: argparse.Namespace) -> int:
     languages = _languages(arguments, card.source_language, card.target_language)
     original = originals.load(arguments.checkpoint, languages, pairs, loaded.manifest.attention_layer)
     check_origin(loaded.manifest, original.facts)
-    _print_parity(verify(OnnxModel.load(loaded, "cpu"), original, pairs))
+    model = WatchedModel.load(provable(loaded))
+    _print_parity(model.counted(verify(model, original, pairs)))
     return 0
 
 
@@ -119,6 +122,14 @@ def _print_parity(parity: Parity) -> None:
     print(f"largest differences over {len(parity.shapes)} shapes: memory and state {parity.max_memory_difference:.2e}, "
           f"log-probabilities {parity.max_log_prob_difference:.2e}, "
           f"attention {parity.max_attention_difference:.2e}")  # fmt: skip
-    print(f"{parity.identical_sentences} of {parity.sentences} sentences translated as in PyTorch")
+    print(f"{parity.identical_sentences} of {parity.sentences} sentences translated as in PyTorch; "
+          f"chrF {parity.chrf_difference or 0.0:+.2f}")  # fmt: skip
+    print(f"{parity.finite_values or 0:,} values, none of them NaN or infinite")
     for line in parity.differences:
+        print(f"  {line}")
+    if parity.beam is None:
+        return
+    print(f"{parity.beam.identical_sentences} of {parity.beam.sentences} with a beam of {parity.beam.beam_size}; "
+          f"chrF {parity.beam.chrf_difference:+.2f}")  # fmt: skip
+    for line in parity.beam.differences:
         print(f"  {line}")

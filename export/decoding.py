@@ -22,6 +22,20 @@ class GreedyOutput(NamedTuple):
     margins: list[float]
 
 
+class Beam(NamedTuple):
+    """Beam search as Hugging Face's library does it: the sum of log-probabilities over length ** `length_penalty`."""
+
+    size: int
+    length_penalty: float
+
+
+class BeamOutput(NamedTuple):
+    """The best hypothesis of a row, without start and end symbol, and its score."""
+
+    target_ids: list[int]
+    score: float
+
+
 DecodeBatch = Callable[[Sequence[Sequence[int]]], list[GreedyOutput]]
 
 

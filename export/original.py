@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from export.decoding import GreedyOutput
+from export.decoding import Beam, BeamOutput, GreedyOutput
 from export.graphs import Graphs
 from service.bundle import Decoding, Precision, Tokenizer
 
@@ -67,6 +67,9 @@ class Original(Protocol):
 
     def greedy(self, sources: Sequence[Sequence[int]]) -> list[GreedyOutput]:
         """Decode any number of sentences; results in the order of the sources."""
+
+    def beam(self, sources: Sequence[Sequence[int]], beam: Beam) -> list[BeamOutput] | None:
+        """Decode by the beam search of the model's library; None where it has none."""
 
     def source_ids(self, text: str) -> list[int]:
         """Encode a source text with all that belongs around it."""

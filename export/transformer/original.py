@@ -12,15 +12,16 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from export import decoding
-from export.decoding import GreedyOutput
+from export.decoding import Beam, BeamOutput, GreedyOutput
 from export.graphs import Graphs
+from export.half import narrow
 from export.original import Advanced, Facts, Languages
 from export.quantize import quantize
 from export.storage import halve
 from export.transformer import graphs, hugging_face
 from export.transformer.alignment import best_layer
 from export.transformer.blocks import MASKED
-from export.transformer.generation import Rules, generate
+from export.transformer.generation import Rules, generate, generate_beams
 from export.transformer.graphs import Forced
 from export.transformer.languages import Prepared, prepare
 from export.transformer.parts import ARCHITECTURES, AttendedParts, Parts, linear
@@ -96,6 +97,9 @@ class TransformerOriginal:
         bias[list(self.rules.suppressed)] = MASKED
         parts = dataclasses.replace(self.parts, output=linear(self.parts.output.weight, bias))
         traced = graphs.trace(parts, Forced(self.facts.attention_layer or 0, self.rules.first_id))
+        if precision == "fp16":
+            narrow(traced)
+            return traced
         for graph in (traced.encoder, traced.decoder_step):
             if precision == "int8":
                 quantize(graph)
@@ -115,6 +119,11 @@ class TransformerOriginal:
             return generate(self.model, batch, self.rules, self.facts.limits)
 
         return decoding.in_sorted_batches(decode, sources)
+
+    @torch.inference_mode()
+    def beam(self, sources: Sequence[Sequence[int]], beam: Beam) -> list[BeamOutput] | None:
+        """Decode any number of sentences with `generate`; results in the order of the sources."""
+        return generate_beams(self.model, sources, (self.rules, self.facts.limits), beam)
 
     def source_ids(self, text: str) -> list[int]:
         """Encode a source text with all that belongs around it."""

@@ -1,15 +1,11 @@
 """Transformers of every architecture: their bundles against the library's forward pass, `generate` and tokenizer."""
 
 import itertools
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import torch
-from transformers import GenerationConfig
 
 from export import bundle_writer, originals, verify
 from export.bundle_writer import Order
@@ -18,21 +14,16 @@ from export.decoding import pad_sources
 from export.transformer.original import TransformerOriginal
 from service import bundle
 from service.bundle import Bundle, ModelCard, Precision
-from service.engine.engine import Engine
 from service.engine.lane import Lane
 from service.engine.layout import Layout
-from service.engine.scheduler import Limits
 from service.engine.session import OnnxModel, Stepped
-from service.request import DecodingParams, LengthPenalty, Request
 from service.tokenizer import Tokenizer
 from tests.export.families import FAMILIES, languages_of
 from tests.export.tiny import PAIRS
-from tests.fakes import FakePermit, Recorder
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")]
 
 SAMPLE = PAIRS[::45]
-TARGET_TOKENS = 24
 
 
 def order(precision: Precision = "fp32") -> Order:
@@ -76,9 +67,12 @@ def model(made: Bundle) -> OnnxModel:
 
 
 def test_a_bundle_is_equal_to_its_model(made: Bundle) -> None:
-    """Memory, every step and whole translations are the library's."""
+    """Memory, every step and whole translations are the library's, by greedy decoding and by the engine's beams."""
     parity = made.manifest.parity
 
+    assert parity.beam is not None
+    assert (len(SAMPLE), len(SAMPLE)) == (parity.beam.sentences, parity.beam.identical_sentences)
+    assert (0.0, 0.0) == (parity.chrf_difference, parity.beam.chrf_difference)
     assert (len(SAMPLE), len(SAMPLE)) == (parity.sentences, parity.identical_sentences)
     assert parity.max_memory_difference < 1e-5
     assert parity.max_log_prob_difference < 1e-5
@@ -114,7 +108,7 @@ def test_rows_of_any_age_share_a_batch(model: OnnxModel, original: TransformerOr
     expected = [output.target_ids for output in original.greedy(sources)]
     special, limits = model.manifest.tokenizer, model.manifest.decoding
     ends = [limits.target_limit(len(source)) for source in sources]
-    lane, running = Lane(Layout.of(model.manifest), 1), list[int]()
+    lane, running = Lane(model, Layout.of(model.manifest), 1), list[int]()
     found: list[list[int]] = [[] for _ in sources]
     for step in itertools.count():
         if step % 4 == 0 and step // 4 < len(sources):
@@ -123,7 +117,7 @@ def test_rows_of_any_age_share_a_batch(model: OnnxModel, original: TransformerOr
             lane.insert(model.encode(ids.numpy(), lengths.numpy()), lengths.numpy(), np.zeros(1, int), special.start_id)
         elif not running:
             break
-        lane.tokens = lane.advance(model, 1, attention=False).ids[:, 0].copy()
+        lane.tokens = lane.advance(1, attention=False).ids[:, 0].copy()
         going = []
         for row, number in enumerate(running):
             token = int(lane.tokens[row])
@@ -134,35 +128,6 @@ def test_rows_of_any_age_share_a_batch(model: OnnxModel, original: TransformerOr
         running = [running[row] for row in going]
 
     assert expected == found
-
-
-def test_beams_through_the_engine(model: OnnxModel, original: TransformerOriginal) -> None:
-    """Four beams in the engine, many sentences at once, find what `generate` finds, but for near ties."""
-    sources = [tuple(original.source_ids(text)) for text, _ in SAMPLE]
-    recorder = Recorder()
-    engine = Engine(model, Limits(), recorder.deliver, recorder, recorder.fail)
-    params = DecodingParams(TARGET_TOKENS, beam_size=4, length_penalty=LengthPenalty(1.0))
-    for number, source in enumerate(sources):
-        engine.submit(Request(str(number), source, params), FakePermit())
-    while engine.step():
-        pass
-    found = [list(recorder.last(str(number)).hypotheses[0].token_ids) for number in range(len(sources))]
-    expected = [generate_beams(original, source) for source in sources]
-
-    assert sum(map(list.__eq__, expected, found)) >= 0.85 * len(sources)
-
-
-def generate_beams(original: TransformerOriginal, source: Sequence[int]) -> list[int]:
-    """Decode one sentence with the library's own beam search; without start, end and padding."""
-    rules = original.rules
-    config = GenerationConfig(
-        max_length=TARGET_TOKENS + 1, num_beams=4, do_sample=False, decoder_start_token_id=rules.start_id,
-        pad_token_id=rules.pad_id, eos_token_id=rules.end_id, forced_bos_token_id=rules.first_id,
-        suppress_tokens=list(rules.suppressed), length_penalty=1.0, early_stopping=False,
-    )  # fmt: skip
-    model: Any = original.model
-    (row,) = model.generate(input_ids=torch.tensor([source]), generation_config=config).tolist()
-    return [token for token in row[1:] if token not in (rules.end_id, rules.pad_id)]
 
 
 def test_what_lies_behind_a_row_does_not_count(model: OnnxModel) -> None:
@@ -198,12 +163,12 @@ def test_int8(name: str, tmp_path: Path) -> None:
         verify.TOLERANCES["int8"]._replace(memory=1.0, log_prob=3.0, mean_log_prob=0.5, attention=0.5), "4 x 9",
     )  # fmt: skip
     ids, lengths = verify.mixed_sources(5, 9, original.facts.words, model.manifest.tokenizer.pad_id)
-    lanes = [Lane(Layout.of(model.manifest), 1) for _ in range(2)]
+    lanes = [Lane(model, Layout.of(model.manifest), 1) for _ in range(2)]
     for lane, rows in zip(lanes, (5, 1), strict=True):
         encoded = model.encode(ids[:rows].numpy().copy(), lengths[:rows].numpy())
         lane.insert(encoded, lengths[:rows].numpy(), np.arange(rows), model.manifest.tokenizer.start_id)
     for _ in range(6):
-        together, alone = (lane.advance(model, 3, attention=False) for lane in lanes)
+        together, alone = (lane.advance(3, attention=False) for lane in lanes)
         for lane, stepped in zip(lanes, (together, alone), strict=True):
             lane.tokens = stepped.ids[:, 0].copy()
 
