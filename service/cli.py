@@ -100,6 +100,7 @@ def _complain(error: Exception, status: int) -> int:
 def _serve(given: argparse.Namespace) -> int:
     settings = config.read_settings(vars(given))
     config.forbid_telemetry()
+    config.silence_core()
     from service import link  # noqa: PLC0415
 
     program = sys.argv[0] if Path(sys.argv[0]).name == "dragoman" else "dragoman"

@@ -215,6 +215,14 @@ def forbid_telemetry(environment: MutableMapping[str, str] = os.environ) -> None
     environment["ORT_DISABLE_TELEMETRY"] = "1"
 
 
+def silence_core(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Keep gRPC's core from writing to stderr by itself, addresses of clients among it; call it before it is imported.
+
+    Whoever looks for a fault in it sets GRPC_VERBOSITY.
+    """
+    environment.setdefault("GRPC_VERBOSITY", "NONE")
+
+
 def colour_wanted(environment: Mapping[str, str] = os.environ) -> bool:
     """Return whether a terminal may be painted: not with NO_COLOR (https://no-color.org), nor on a dumb one."""
     return not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"

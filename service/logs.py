@@ -11,6 +11,19 @@ FIELDS = "fields"
 """Attribute of a record that holds its fields: `logger.info("…", extra={FIELDS: {…}})`."""
 
 
+OF_CLIENTS = {"UnicodeDecodeError", "DecodeError", "ExecuteBatchError"}
+"""Errors that gRPC logs where a client sends what is no text or no message, or goes away at a bad moment."""
+
+
+class Discreet(logging.Filter):
+    """Keeps from the log what gRPC says of clients' mistakes: it holds what they sent, and could fill the log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record may stand in the log."""
+        kind = record.exc_info[0] if record.exc_info else None
+        return not (record.name.startswith("grpc") and kind is not None and kind.__name__ in OF_CLIENTS)
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
@@ -92,6 +105,7 @@ def configure(log_format: str, level: str, stream: TextIO) -> RequestLog:
     text = log_format == "text" or (log_format == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if text else JsonFormatter())
+    handler.addFilter(Discreet())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     service = logging.getLogger("service")
     service.setLevel(level.upper())

@@ -6,10 +6,9 @@ import logging
 import os
 from collections.abc import Callable, Coroutine
 from typing import Any
-from wsgiref.simple_server import WSGIServer
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from service import logs, pages, tracing, vitals
@@ -24,9 +23,10 @@ from service.model_manager import Bounds, ModelManager
 from service.models import Source
 from service.planning import JobLimits
 from service.rpc import transport
-from service.rpc.access import Access, GuardedHealth
+from service.rpc.access import Access
 from service.rpc.border import Border
-from service.rpc.health import SERVICE, tell
+from service.rpc.health import SERVICE, Probes, tell
+from service.rpc.metrics_port import MetricsServer
 from service.rpc.servicer import TranslationServicer
 from service.stream import Streams
 from service.translator import Translator
@@ -66,7 +66,7 @@ class Server:
         self._spans: tracing.Spans = tracing.NoSpans()
         self._grpc: grpc.aio.Server | None = None
         self._probed: grpc.aio.Server | None = None
-        self._http: WSGIServer | None = None
+        self._http: MetricsServer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.admission = Admission(settings.capacity)
         versions = Versions.from_setting(settings.models)
@@ -161,8 +161,7 @@ class Server:
         border = Border(self._metrics, self._log, self._access, self._spans)
         server.add_generic_rpc_handlers((servicer.handlers(border),))
         guarded = self._access if settings.health_access == "clients" else None
-        checked = self._health if guarded is None else GuardedHealth(self._health, guarded)
-        health_pb2_grpc.add_HealthServicer_to_server(checked, server)
+        server.add_generic_rpc_handlers((Probes(self._health, guarded).handlers(),))
         if settings.mode == "development":
             reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
 

@@ -8,9 +8,6 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import Message
-from grpc_health.v1 import health_pb2_grpc
-from grpc_health.v1.health import aio
-from grpc_health.v1.health_pb2 import HealthCheckRequest
 
 from service.clients import Client, Clients, read_clients
 from service.config import SettingError
@@ -74,30 +71,6 @@ class Access:
     def charge(self, client: Client, request: object) -> None:
         """Charge a further message of a call; raises QuotaExceededError."""
         client.charge(characters(request), self._clock())
-
-
-class GuardedHealth(health_pb2_grpc.HealthServicer):
-    """Another servicer's health, for clients alone."""
-
-    def __init__(self, health: aio.HealthServicer, access: Access) -> None:
-        self._health = health
-        self._access = access
-
-    async def Check(self, request: HealthCheckRequest, context: Context) -> Any:  # noqa: ANN401, N802
-        """Answer once."""
-        await self._guard(context)
-        return await self._health.Check(request, context)
-
-    async def Watch(self, request: HealthCheckRequest, context: Context) -> None:  # noqa: N802
-        """Answer at every change."""
-        await self._guard(context)
-        await self._health.Watch(request, context)
-
-    async def _guard(self, context: Context) -> None:
-        try:
-            self._access.identify(context)
-        except UnauthenticatedError as error:
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, error.message)
 
 
 def characters(request: object) -> int:

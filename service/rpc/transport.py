@@ -7,15 +7,17 @@ import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
-from wsgiref.simple_server import WSGIServer
 
 import grpc
 import prometheus_client
-from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1 import health
 
 from service.config import Settings
 from service.errors import StartupError
 from service.logs import FIELDS
+from service.rpc import metrics_port
+from service.rpc.health import Probes
+from service.rpc.metrics_port import MetricsServer
 from service.watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ def listen(server: grpc.aio.Server, settings: Settings) -> str:
 
 
 async def serve_health(
-    servicer: health_pb2_grpc.HealthServicer, settings: Settings
+    servicer: health.aio.HealthServicer, settings: Settings
 ) -> tuple[grpc.aio.Server | None, str | None]:
     """Answer health probes in plain text, on a port of their own where there is one; return server and address."""
     host, port = settings.host, settings.health_port
@@ -76,15 +78,17 @@ async def serve_health(
     with listening("--health-port", host, port):
         _probe(host, port)
         taken = address(host, server.add_insecure_port(address(host, port)))
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    server.add_generic_rpc_handlers((Probes(servicer).handlers(),))
     await server.start()
     return server, taken
 
 
-def listen_for_metrics(registry: prometheus_client.CollectorRegistry, host: str, port: int) -> tuple[WSGIServer, str]:
+def listen_for_metrics(
+    registry: prometheus_client.CollectorRegistry, host: str, port: int
+) -> tuple[MetricsServer, str]:
     """Serve /metrics on a thread of its own; return the server and its URL."""
     with listening("--metrics-port", host, port):
-        web, _ = prometheus_client.start_http_server(port, host, registry)
+        web = metrics_port.serve(host, port, registry)
         return web, f"http://{address(host, web.server_port)}/metrics"
 
 

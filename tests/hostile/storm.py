@@ -1,0 +1,180 @@
+"""Hostile requests in rounds against a real server, with a well-behaved client beside them, and what was found."""
+
+import collections
+import dataclasses
+import socket
+import threading
+from collections.abc import Callable
+
+from service.config import EMBEDDED
+from service.load.scrape import Page
+from tests.benchmark.serving import Server
+from tests.hostile.asking import Asking
+from tests.hostile.behaved import Behaved
+from tests.hostile.messages import CANARY
+from tests.hostile.wire import Connections, Held
+from tests.soak.report import Row
+from tests.soak.vitals import Patient, Vitals
+
+CONNECTIONS = 0.25
+"""Share of the hostile requests that are connections; the others are calls."""
+HELD = 4
+"""Of each kind, on each port, in each round."""
+GROWN_THREADS, GROWN_DESCRIPTORS = 8, 8
+GROWN_MEGABYTES = 40.0
+"""From the end of the first fifth of the rounds to the end of the last."""
+REST_SECONDS = 60.0
+OURS = ("Internal", "Unknown")
+"""Codes that none of our handlers may end with, as the metrics spell them."""
+
+
+@dataclasses.dataclass(slots=True)
+class Found:
+    """Everything that was seen."""
+
+    endings: collections.Counter[tuple[str, str]]
+    """Hostile requests by kind and by how they ended."""
+    improper: list[str]
+    faults: list[str]
+    """What the well-behaved client had to complain of."""
+    answers: int
+    slowest: float
+    """Of the well-behaved client's answers, in seconds."""
+    rests: list[Vitals]
+    """Before all, and after each round."""
+    handled: dict[str, int]
+    """Calls of our methods by code, as the server counted them."""
+    log: str = ""
+    status: int | None = None
+
+
+def rounds(total: int, size: int, seed: int, say: Callable[[str], None]) -> Found:
+    """Make hostile requests in rounds of a size, each followed by rest."""
+    health_port = _free_port()
+    options = ("--health-port", str(health_port), "--threads", "1")
+    endings: collections.Counter[tuple[str, str]] = collections.Counter()
+    improper: list[str] = []
+    with Server(next(EMBEDDED.glob("*/*")), None, *options) as server:
+        ports = {
+            "calls": server.address,
+            "metrics": server.metrics_url.split("/")[2],
+            "probes": f"127.0.0.1:{health_port}",
+        }
+        patient = Patient(server.pid, server.metrics_url)
+        with Behaved(server.address, server.metrics_url, ports["probes"]) as behaved:
+            rests = [patient.look()[0]]
+            for start in range(0, total, size):
+                _round(ports, min(size, total - start), seed + start, endings, improper)
+                rests.append(_rest(patient, rests[0]))
+                say(_progress(endings, rests[-1], behaved, len(improper)))
+        page = patient.page()
+    return Found(
+        endings, improper, behaved.faults, behaved.answers, behaved.slowest, rests, _handled(page), server.log,
+        server.status,
+    )  # fmt: skip
+
+
+def judge(found: Found) -> list[Row]:
+    """Say what was kept."""
+    before, after = found.rests[0], found.rests[-1]
+    warm = found.rests[max(1, len(found.rests) // 5)]
+    ours = {code: found.handled.get(code, 0) for code in OURS}
+    threads, descriptors = before.threads + GROWN_THREADS, before.descriptors + GROWN_DESCRIPTORS
+    grown = after.resident - warm.resident
+    return [
+        _nothing("calls that ended as they must not", found.improper),
+        _nothing("wrong or missing answers of the client", found.faults),
+        Row("our handlers' codes", ", ".join(f"{code} {count}" for code, count in ours.items()), "0",
+            not any(ours.values())),
+        Row("texts waiting + running at rest", f"{after.waiting} + {after.running}", "0 + 0", after.at_rest),
+        Row("threads, before and after", f"{before.threads}, {after.threads}", f"<= {threads}",
+            after.threads <= threads),
+        Row("descriptors, before and after", f"{before.descriptors}, {after.descriptors}", f"<= {descriptors}",
+            after.descriptors <= descriptors),
+        Row("resident, warm and after", f"{warm.resident:.0f}, {after.resident:.0f} MB",
+            f"+ {GROWN_MEGABYTES:.0f} MB", grown <= GROWN_MEGABYTES),
+        _nothing("errors and tracebacks in the log", _complaints(found.log)),
+        _nothing("lines of the log with a text or an address", _indiscreet(found.log)),
+        Row("exit status after SIGTERM", str(found.status), "0", found.status == 0),
+    ]  # fmt: skip
+
+
+def lines(found: Found) -> list[str]:
+    """Write the hostile requests by kind, and what became of them."""
+    kinds: dict[str, dict[str, int]] = {}
+    for (kind, ending), count in found.endings.items():
+        kinds.setdefault(kind, {})[ending] = count
+    beside = f"{found.answers:,} right answers for a well-behaved client, the slowest after {found.slowest:.2f} s"
+    return [
+        f"{sum(found.endings.values()):,} hostile requests; beside them {beside}",
+        *(
+            f"{kind:<28}{sum(ends.values()):>7,}  "
+            + ", ".join(f"{ending} {count:,}" for ending, count in sorted(ends.items(), key=lambda item: -item[1]))
+            for kind, ends in sorted(kinds.items())
+        ),
+        "as the server counted them: " + ", ".join(f"{code} {n:,}" for code, n in sorted(found.handled.items())),
+    ]
+
+
+def _round(
+    ports: dict[str, str], count: int, seed: int, endings: collections.Counter[tuple[str, str]], improper: list[str]
+) -> None:
+    held = 2 * HELD * len(ports)
+    attacks = max(0, round(CONNECTIONS * count) - held)
+    connections = Connections(ports["calls"], ports["metrics"], ports["probes"])
+    with Held(ports, HELD, seed) as holding:
+        attacking = threading.Thread(target=connections.attack, args=(attacks, seed))
+        attacking.start()
+        with Asking(ports["calls"]) as asking:
+            asking.ask(count - attacks - held, seed)
+        attacking.join()
+        endings.update(holding.endings)
+    endings.update(asking.endings)
+    endings.update(connections.endings)
+    improper.extend(asking.improper)
+
+
+def _rest(patient: Patient, before: Vitals) -> Vitals:
+    """Wait until the server is as it was, but not for ever."""
+
+    def rested(vitals: Vitals) -> bool:
+        few = vitals.threads <= before.threads + GROWN_THREADS
+        return vitals.at_rest and few and vitals.descriptors <= before.descriptors + GROWN_DESCRIPTORS
+
+    return patient.settle(rested, REST_SECONDS)
+
+
+def _progress(endings: collections.Counter[tuple[str, str]], rest: Vitals, behaved: Behaved, improper: int) -> str:
+    return (
+        f"{sum(endings.values()):7,} requests  resident {rest.resident:4.0f} MB  native {rest.native:4.0f} MB  "
+        f"{rest.threads:3} threads  {rest.descriptors:3} descriptors  waiting {rest.waiting}  running {rest.running}  "
+        f"{behaved.answers:,} right answers, slowest {behaved.slowest:.2f} s, {len(behaved.faults)} faults, "
+        f"{improper} improper"
+    )
+
+
+def _handled(page: Page) -> dict[str, int]:
+    return {code: round(count) for code, count in page.by("grpc_server_handled_total", "grpc_code").items()}
+
+
+def _complaints(log: str) -> list[str]:
+    words = ('"level":"ERROR"', '"level":"CRITICAL"', "Traceback")
+    return [line for line in log.splitlines() if any(word in line for word in words)]
+
+
+def _indiscreet(log: str) -> list[str]:
+    """Return the lines with a text of a request, a token or a client's address; the server's own is in its first."""
+    words = (CANARY, "127.0.0.1", "ipv4:", "파일을", "가나다")
+    return [
+        line for line in log.splitlines() if '"message":"ready"' not in line and any(word in line for word in words)
+    ]
+
+
+def _nothing(name: str, found: list[str]) -> Row:
+    return Row(name, f"{len(found)}" + (f", such as {found[0][:300]}" if found else ""), "0", not found)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
