@@ -1,4 +1,8 @@
-"""The reversing model of tests/fakes.py as two real ONNX graphs in a bundle on disk, made without torch."""
+"""The reversing model of tests/fakes.py as two real ONNX graphs in a bundle on disk, made without torch; and one more.
+
+The mixing model has all that a bundle can have: memory, state, a cache and attention. Its numbers are whole, so that
+they are the same however they are summed.
+"""
 
 import hashlib
 from pathlib import Path
@@ -8,12 +12,17 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from service import bundle
-from tests.fakes import manifest
+from tests.fakes import END_ID, CachingModel, manifest
 
 FLOAT, INT = TensorProto.FLOAT, TensorProto.INT64
 
 
-def write_bundle(repository: Path, encoder: ModelProto | None = None, decoder: ModelProto | None = None) -> Path:
+def write_bundle(
+    repository: Path,
+    encoder: ModelProto | None = None,
+    decoder: ModelProto | None = None,
+    described: bundle.Manifest | None = None,
+) -> Path:
     """Write the toy bundle `toy/1`, or one with other graphs, and return its folder."""
     folder = repository / "toy" / "1"
     folder.mkdir(parents=True)
@@ -26,7 +35,7 @@ def write_bundle(repository: Path, encoder: ModelProto | None = None, decoder: M
     for name, data in contents.items():
         (folder / name).write_bytes(data)
     files = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
-    described = msgspec.structs.replace(manifest(), files=files)
+    described = msgspec.structs.replace(described or manifest(), files=files)
     (folder / bundle.MANIFEST).write_text(described.to_json(), encoding="utf-8")
     return folder
 
@@ -77,6 +86,61 @@ def decoder_graph(state: str = "position") -> ModelProto:
     constants = {name: np.array(value, np.float32) for name, value in floats.items()}
     off_on = np.array([0, 1], np.float32)
     return _model(nodes, inputs, outputs, last=np.array([-1]), single=single, off_on=off_on, **constants)
+
+
+def write_mixing_bundle(repository: Path) -> Path:
+    """Write the mixing model as the bundle `toy/1`, and return its folder."""
+    return write_bundle(repository, None, mixing_graph(), CachingModel(END_ID).manifest)
+
+
+def mixing_graph() -> ModelProto:
+    """Mix source, tokens in the cache, and a state that every token changes, into ids and what they cost.
+
+    The best id is 4 + mix % 90, or the end symbol for every 11th mix; the next ones follow it, each less probable.
+    """
+    nodes = [
+        _node("Cast token_ids -> token", to=FLOAT),
+        _node("Mul position prime -> far"), _node("Unsqueeze token last -> deep_token"),
+        _node("Add far deep_token -> sum"), _node("Mod sum modulus -> next_position", fmod=1),
+        _node("Shape tokens -> capacity", start=2, end=3), _node("Squeeze capacity -> columns_end"),
+        _node("Range none columns_end step -> columns"), _node("Unsqueeze lengths last -> ages"),
+        _node("Equal columns ages -> here"), _node("LessOrEqual columns ages -> past"),
+        _node("Unsqueeze here around -> cache_here"), _node("Unsqueeze deep_token around -> cache_token"),
+        _node("Where cache_here cache_token tokens -> next_tokens"),
+        _node("Squeeze next_tokens around -> flat"), _node("Cast past -> seen", to=FLOAT),
+        _node("Mul flat seen -> seen_tokens"), _node("Cast columns -> float_columns", to=FLOAT),
+        _node("Add float_columns one -> weights"), _node("Mul seen_tokens weights -> weighted"),
+        _node("ReduceSum weighted last -> history", keepdims=1),
+        _node("Shape states -> groups", start=0, end=1), _node("Shape token_ids -> rows"),
+        _node("Div rows groups -> group_rows"), _node("Squeeze rows -> rows_end"),
+        _node("Range none rows_end step -> row"), _node("Div row group_rows -> group"),
+        _node("Gather states group -> source"), _node("Squeeze source last -> words"),
+        _node("Shape words -> width", start=1, end=2), _node("Squeeze width -> width_end"),
+        _node("Range none width_end step -> places"), _node("Cast places -> float_places", to=FLOAT),
+        _node("Add float_places one -> place_weights"), _node("Mul words place_weights -> weighed_words"),
+        _node("ReduceSum weighed_words last -> source_sum", keepdims=1),
+        _node("Div weighed_words source_sum -> attention"),
+        _node("Sum history source_sum next_position -> mix"), _node("Cast mix -> whole", to=INT),
+        _node("Squeeze k -> k_end"), _node("Range none k_end step -> ranks"),
+        _node("Add whole ranks -> mixes"), _node("Mod mixes ninety -> words_chosen"),
+        _node("Add words_chosen four -> named"), _node("Mod mixes eleven -> rest"),
+        _node("Equal rest none -> ends"), _node("Where ends three named -> ids"),
+        _node("Mod whole seven -> base"), _node("Add base ranks -> cost"), _node("Cast cost -> float_cost", to=FLOAT),
+        _node("Mul float_cost half -> log_probs"),
+    ]  # fmt: skip
+    described = CachingModel(END_ID).manifest.decoder_step
+    inputs = [_value(t.name, FLOAT if t.dtype == "float32" else INT, *t.axes) for t in described.inputs]
+    outputs = [_value(t.name, FLOAT if t.dtype == "float32" else INT, *t.axes) for t in described.outputs]
+    floats = {"prime": 31.0, "modulus": 1009.0, "one": 1.0, "half": -0.5}
+    whole = {"none": 0, "step": 1, "ninety": 90, "four": 4, "eleven": 11, "three": 3, "seven": 7}
+    constants = {name: np.array(value, np.float32) for name, value in floats.items()}
+    constants |= {name: np.array(value, np.int64) for name, value in whole.items()}
+    return _model(nodes, inputs, outputs, last=np.array([-1]), around=np.array([1, -1]), **constants)
+
+
+def _node(text: str, **attributes: object) -> NodeProto:
+    operator, *inputs, _, output = text.split()
+    return helper.make_node(operator, inputs, [output], **attributes)
 
 
 def _value(name: str, kind: int, *axes: str | int) -> ValueInfoProto:
