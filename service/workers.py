@@ -147,7 +147,7 @@ class Workers(Collector):
             self._surface = Ready(transport.address(settings.host, port), metrics_url, [], health_address)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._receive, number)
-            loop.add_signal_handler(signal.SIGHUP, self._send, signal.SIGHUP)
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
             given = dataclasses.replace(settings, port=port, health_port=None, provider="cpu", stall_action="exit")
             places = [asyncio.create_task(self._keep(place, given)) for place in range(settings.workers)]
             watching = asyncio.create_task(self._watch())
@@ -235,6 +235,12 @@ class Workers(Collector):
         self._ending.set()
         for worker in self._workers.values():
             worker.leave(self._patience)
+
+    def _reload(self) -> None:
+        """Let all look for models anew; who does not serve yet is about to."""
+        for worker in self._workers.values():
+            if worker.has_served:
+                worker.send(signal.SIGHUP)
 
     def _send(self, number: signal.Signals) -> None:
         for worker in self._workers.values():
