@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 BASE := $(VENV)/.base
 DEV := $(VENV)/.dev
-PROTO := protos/dragoman/v1/translation.proto
-STUBS := translation_pb2.py translation_pb2.pyi translation_pb2_grpc.py translation_pb2_grpc.pyi
+PROTOS := protos/dragoman/v1/translation.proto protos/dragoman/v1/models.proto
+STUBS := $(foreach proto,$(PROTOS:protos/%.proto=%),$(addprefix $(proto)_pb2,.py .pyi _grpc.py _grpc.pyi))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -81,14 +81,14 @@ types: $(DEV)
 imports: $(DEV)
 	@$(BIN)/lint-imports
 
-# A change of the proto is compared with the branch main; once it is there, with the proto before it.
+# A change of a proto is compared with the branch main; once it is there, with the protos before it.
 api: $(DEV)
 	@$(BIN)/buf lint
 	@base=$$(git rev-parse --quiet --verify origin/main || git rev-parse --quiet --verify main || true); \
-	if [ -z "$$base" ] || git diff --quiet "$$base" -- $(PROTO); then \
-		base=$$(git log --max-count=1 --skip=1 --format=%H -- $(PROTO)); \
+	if [ -z "$$base" ] || git diff --quiet "$$base" -- $(PROTOS); then \
+		base=$$(git log --max-count=1 --skip=1 --format=%H -- $(PROTOS)); \
 	fi; \
-	if [ -z "$$base" ] || ! git cat-file -e "$$base:$(PROTO)" 2>/dev/null; then \
+	if [ -z "$$base" ] || ! git cat-file -e "$$base:$(firstword $(PROTOS))" 2>/dev/null; then \
 		echo "buf breaking: no earlier proto to compare with"; exit 0; \
 	fi; \
 	before=$$(mktemp -d) && trap 'rm -rf "$$before"' EXIT && \
@@ -97,13 +97,13 @@ api: $(DEV)
 stubs: $(DEV)
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call generate,"$$fresh") && \
 	for stub in $(STUBS); do \
-		cmp "protos/dragoman/v1/$$stub" "$$fresh/dragoman/v1/$$stub" || \
+		cmp "protos/$$stub" "$$fresh/$$stub" || \
 			{ echo "Generated files differ from the proto: run make proto and commit them." >&2; exit 1; }; \
 	done
 
 define generate
 $(BIN)/python -m grpc_tools.protoc -I protos --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) \
-	--mypy_grpc_out=quiet:$(1) --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc $(PROTO)
+	--mypy_grpc_out=quiet:$(1) --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc $(PROTOS)
 endef
 
 # The set-up. The base set serves; the rest goes into the same environment when it is asked for.

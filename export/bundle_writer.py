@@ -11,8 +11,10 @@ from pathlib import Path
 import msgspec
 import onnx
 
-from export import onnx_decoding
+from export import onnx_decoding, self_test
+from export.finite import WatchedModel
 from export.graphs import STATE_PREFIX, Graphs
+from export.half import provable
 from export.original import Facts, Original
 from export.signature import read_graph
 from export.training.evaluate import score
@@ -43,10 +45,12 @@ class Order:
 def make(original: Original, order: Order) -> Bundle:
     """Make a bundle of a model; raise ParityError where it is not equal to it."""
     assembled = assemble(original, order)
-    onnx_model = OnnxModel.load(assembled, "cpu")
+    onnx_model = WatchedModel.load(provable(assembled))
     parity = verify(onnx_model, original, order.parity_pairs)
     quality = tuple(measure(onnx_model, original, name, pairs) for name, pairs in order.test_sets)
-    manifest = msgspec.structs.replace(assembled.manifest, parity=parity, quality=quality)
+    parity = onnx_model.counted(parity)
+    recorded = self_test.choose(onnx_model, original, [source for source, _ in order.parity_pairs])
+    manifest = msgspec.structs.replace(assembled.manifest, parity=parity, quality=quality, self_test=recorded)
     return dataclasses.replace(assembled, manifest=manifest)
 
 

@@ -1,11 +1,11 @@
-"""`dragoman-export`: train, compact, bundle, verify and report."""
+"""`dragoman-export`: train, compact, bundle, verify, self-test and report."""
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from export import bundle_command, compact_command, report
+from export import bundle_command, compact_command, report, self_test
 from export.training import command as train
 from service.errors import StartupError
 
@@ -30,6 +30,9 @@ COMMANDS = {
         "prove that a bundle computes what its checkpoint computes",
         bundle_command.add_verify_arguments,
         bundle_command.run_verify,
+    ),
+    "self-test": Command(
+        "record in a bundle what a server is to translate before it serves it", self_test.add_arguments, self_test.run
     ),
     "report": Command(
         "compare checkpoints: test sets, source lengths, learning curves", report.add_arguments, report.run

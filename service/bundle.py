@@ -163,7 +163,7 @@ class Quality(Part, frozen=True):
 
 
 class SelfTest(Part, frozen=True):
-    """A text that the bundle translated when it was exported, far from any near tie: wherever it runs, it must again."""
+    """A text that the bundle translated when it was exported, far from any near tie: it must again, wherever it runs."""
 
     source: str
     source_ids: tuple[int, ...]

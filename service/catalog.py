@@ -60,7 +60,7 @@ class Served:
 class Catalog:
     """All models of a server, sorted by name, then by version. Belongs to the event loop."""
 
-    def __init__(self, models: Iterable[Served] = (), default: Callable[[str], str | None] = lambda name: None) -> None:
+    def __init__(self, models: Iterable[Served] = (), default: Callable[[str], str | None] = lambda _: None) -> None:
         """Take what is there; `default` says which version of a model it is that requests without one mean, if any."""
         self._default = default
         self.models: list[Served] = []

@@ -39,7 +39,8 @@ class Settings:
         float, Meta(ge=0, description="look at it again for new versions after so many seconds; 0: on SIGHUP alone")
     ] = 0.0
     model_megabytes: Annotated[
-        int, Meta(ge=0, description="memory for all models together, in 10^6 bytes; what would pass it is refused; 0: any")
+        int,
+        Meta(ge=0, description="memory for all models together, in 10^6 bytes; what would pass it is refused; 0: any"),
     ] = 0
     host: Annotated[str, Meta(min_length=1, description="address to listen on, for gRPC and metrics")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port of the gRPC server; 0: any free one")] = 50051
@@ -47,6 +48,9 @@ class Settings:
     health_port: Annotated[
         Port | None,
         Meta(description="port of a second server, in plain text, for grpc.health.v1 alone; 0: any free one"),
+    ] = None
+    admin_socket: Annotated[
+        Path | None, Meta(description="Unix socket of ModelService, for whoever may open that file; without it, off")
     ] = None
     mode: Annotated[
         Literal["development", "production"], Meta(description="development, or production: without reflection")
@@ -262,6 +266,8 @@ def _contradiction(settings: Settings) -> str | None:
         return "--tls-client-authority needs --tls-certificate and --tls-key: mutual TLS is TLS first"
     if settings.is_worker and settings.provider in {"cuda", "tensorrt"}:
         return f"--workers is for the CPU, and --provider {settings.provider} is not: one engine fills a GPU"
+    if settings.is_worker and settings.admin_socket is not None:
+        return "--admin-socket speaks to one server, not to --workers; send SIGHUP, or use --model-poll-seconds"
     if settings.health_access == "clients" and settings.clients is None and settings.tls_client_authority is None:
         return "--health-access clients needs --clients, a file that says who they are"
     return None

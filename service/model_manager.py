@@ -13,15 +13,15 @@ it has changed, or when it is asked for.
 
 import asyncio
 import contextlib
-import enum
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from service import vitals
 from service.catalog import Catalog, Served
 from service.errors import ModelLoadError, ModelNotFoundError, StartupError
+from service.holding import Holding, State
 from service.logs import FIELDS
 from service.models import Loaded, Source
 from service.repository import Found, version_key
@@ -29,27 +29,7 @@ from service.versions import Pin, Versions
 
 logger = logging.getLogger(__name__)
 
-
-class State(enum.Enum):
-    """Where in its life a version is."""
-
-    LOADING = "loading"
-    READY = "ready"
-    DRAINING = "draining"
-    FAILED = "failed"
-
-
-@dataclass(slots=True, eq=False)
-class Holding:
-    """One version of one model, and what became of it."""
-
-    found: Found
-    state: State = State.LOADING
-    reason: str = ""
-    """Why it failed; empty otherwise."""
-    served: Served | None = None
-    size: int = 0
-    """About how many bytes it takes."""
+Result = TypeVar("Result")
 
 
 class Surroundings(Protocol):
@@ -88,9 +68,10 @@ class ModelManager:
         self._surroundings = surroundings
         self._bounds = bounds
         self._changing = asyncio.Lock()
-        self._reload_due = False
+        self._due: asyncio.Task[None] | None = None
+        """A reload that waits for its turn."""
         self._holdings: list[Holding] = []
-        self._draining: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def holdings(self) -> list[Holding]:
@@ -107,18 +88,9 @@ class ModelManager:
 
     async def reload(self) -> None:
         """Look at the repository and hold what is wanted, refused before or not; calls that come together are one."""
-        if self._reload_due:
-            return
-        self._reload_due = True
-        async with self._changing:
-            self._reload_due = False
-            try:
-                found = await asyncio.to_thread(self._source.find)
-            except StartupError as error:
-                logger.error("the repository cannot be read; what is held serves on", extra=_fields(cause=str(error)))
-                return
-            await self._hold_wanted(found, retry=True)
-        logger.info("reloaded", extra=_fields(models=self._ready()))
+        if self._due is None:
+            self._due = self._begin(self._reload())
+        await asyncio.shield(self._due)
 
     async def poll(self, seconds: float) -> None:
         """Look at the repository for ever, every so many seconds; act on what stayed as it is for one such time."""
@@ -133,22 +105,11 @@ class ModelManager:
                 seen = found
 
     async def load(self, pin: Pin) -> list[Holding]:
-        """Hold this too; return what that is. Raises ModelLoadError with the reason of a refusal."""
-        async with self._changing:
-            try:
-                found = await asyncio.to_thread(self._source.find)
-            except StartupError as error:
-                raise ModelLoadError(str(error)) from error
-            if not any(pin.covers(one.name, one.version) for one in found):
-                held = ", ".join(one.spelled for one in found)
-                raise ModelNotFoundError(f"the repository holds no {pin}; it holds {held}")
-            self._versions.ask(pin)
-            await self._hold_wanted(found, retry=True, only=pin)
-            loaded = [tried for one in self._covered(pin, found) if (tried := self._tried(one)) is not None]
-        for holding in loaded:
-            if holding.state is State.FAILED:
-                raise ModelLoadError(holding.reason)
-        return loaded
+        """Hold this too; return what that is. Raises ModelLoadError with the reason of a refusal.
+
+        Whoever asks may go away: what was begun is ended.
+        """
+        return await asyncio.shield(self._begin(self._load_too(pin)))
 
     async def unload(self, pin: Pin) -> list[Holding]:
         """Hold this no more, until it is asked for; return what drains now. Raises ModelNotFoundError."""
@@ -168,11 +129,45 @@ class ModelManager:
 
     async def close(self) -> None:
         """End all engines, whatever they do."""
-        for task in self._draining:
+        for task in self._tasks:
             task.cancel()
         for holding in self._holdings:
             if holding.served is not None:
                 await asyncio.to_thread(holding.served.engine.stop)
+
+    def _begin(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _reload(self) -> None:
+        async with self._changing:
+            self._due = None
+            try:
+                found = await asyncio.to_thread(self._source.find)
+            except StartupError as error:
+                logger.error("the repository cannot be read; what is held serves on", extra=_fields(cause=str(error)))
+                return
+            await self._hold_wanted(found, retry=True)
+        logger.info("reloaded", extra=_fields(models=self._ready()))
+
+    async def _load_too(self, pin: Pin) -> list[Holding]:
+        async with self._changing:
+            try:
+                found = await asyncio.to_thread(self._source.find)
+            except StartupError as error:
+                raise ModelLoadError(str(error)) from error
+            if not any(pin.covers(one.name, one.version) for one in found):
+                held = ", ".join(one.spelled for one in found)
+                raise ModelNotFoundError(f"the repository holds no {pin}; it holds {held}")
+            self._versions.ask(pin)
+            await self._hold_wanted(found, retry=True, only=pin)
+            loaded = [tried for one in self._covered(pin, found) if (tried := self._tried(one)) is not None]
+        for holding in loaded:
+            if holding.state is State.FAILED:
+                raise ModelLoadError(holding.reason)
+        return loaded
 
     async def _hold_wanted(self, found: Sequence[Found], *, retry: bool, only: Pin | None = None) -> None:
         """Load what is wanted and not held as it is now, then let go what is not wanted; `only` this, if it is set."""
@@ -248,9 +243,7 @@ class ModelManager:
             return
         holding.state = State.DRAINING
         self._show()
-        task = asyncio.create_task(self._drain(holding, holding.served))
-        self._draining.add(task)
-        task.add_done_callback(self._draining.discard)
+        self._begin(self._drain(holding, holding.served))
 
     async def _drain(self, holding: Holding, served: Served) -> None:
         try:

@@ -27,6 +27,7 @@ from service.rpc.access import Access
 from service.rpc.border import Border
 from service.rpc.health import SERVICE, Probes, tell
 from service.rpc.metrics_port import MetricsServer
+from service.rpc.model_servicer import ModelServicer
 from service.rpc.servicer import TranslationServicer
 from service.stream import Streams
 from service.translator import Translator
@@ -66,6 +67,7 @@ class Server:
         self._spans: tracing.Spans = tracing.NoSpans()
         self._grpc: grpc.aio.Server | None = None
         self._probed: grpc.aio.Server | None = None
+        self._operated: grpc.aio.Server | None = None
         self._http: MetricsServer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.admission = Admission(settings.capacity)
@@ -94,6 +96,7 @@ class Server:
         if settings.is_worker:  # the others take what connects until it can serve
             address = transport.listen(self._grpc, settings)
         await self._grpc.start()
+        await self._serve_operator()
         self._ready = True
         await self._set_health()
         self._spawn(self._watchdog.watch(self._report_stalled))
@@ -143,8 +146,9 @@ class Server:
         """End everything that was started, and wait for it."""
         if self._grpc is not None:
             await self._grpc.stop(LAST_ANSWERS_SECONDS)
-        if self._probed is not None:
-            await self._probed.stop(0)
+        for other in (self._probed, self._operated):
+            if other is not None:
+                await other.stop(0)
         for task in self._tasks:
             task.cancel()
         await self._manager.close()
@@ -164,6 +168,15 @@ class Server:
         server.add_generic_rpc_handlers((Probes(self._health, guarded).handlers(),))
         if settings.mode == "development":
             reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+
+    async def _serve_operator(self) -> None:
+        """Answer ModelService on a socket of its own, if one is set."""
+        if (path := self._settings.admin_socket) is not None:
+            self._operated = grpc.aio.server(options=transport.server_options(self._settings))
+            transport.listen_for_operator(self._operated, path)
+            border = Border(self._metrics, self._log)
+            self._operated.add_generic_rpc_handlers((ModelServicer(self._manager).handlers(border),))
+            await self._operated.start()
 
     @property
     def _is_alive(self) -> bool:

@@ -60,18 +60,19 @@ class Engine:
         self._pad_id = model.manifest.tokenizer.pad_id
         self._inbox: collections.deque[Sequence | str | None] = collections.deque()
         self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread: threading.Thread | None = None  # one that never runs would keep this engine, and its model, alive
         self._stopping = False
         self._outputs: list[Output] = []
 
     def start(self) -> None:
         """Start the engine thread."""
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """End the engine thread and wait for it; what is still in it fails as UNAVAILABLE."""
         self._post(None)
-        if self._thread.ident is not None:
+        if self._thread is not None:
             self._thread.join()
 
     def submit(self, request: Request, permit: Permit) -> None:

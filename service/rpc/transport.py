@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -103,6 +104,19 @@ def reserved(host: str, port: int) -> Iterator[int]:
                 kept.setsockopt(socket.SOL_SOCKET, option, 1)
             kept.bind(bound)
         yield kept.getsockname()[1]
+
+
+def listen_for_operator(server: grpc.aio.Server, socket_path: Path) -> str:
+    """Take a Unix socket that only this user, and root, may open; return the address."""
+    place = f"unix:{socket_path}"
+    before = os.umask(0o177)  # from its first moment on
+    try:
+        server.add_insecure_port(place)
+    except RuntimeError as error:
+        raise StartupError(f"cannot listen on {place} ({error}); choose with --admin-socket") from error
+    finally:
+        os.umask(before)
+    return place
 
 
 class Certificates:
