@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 
 from service import bundle
+from service.engine.device.batch import AnyModel
 from service.engine.engine import Engine
 from service.engine.scheduler import Limits
-from service.engine.session import Arrays, Encoded, Model, Stepped
+from service.engine.session import Arrays, Encoded, Stepped
 from service.request import DecodingParams, Float32, Hypothesis, Int64, Output, Request, StepReport
 
 PAD_ID, UNKNOWN_ID, START_ID, END_ID = 0, 1, 2, 3
@@ -253,7 +254,7 @@ class Recorder:
 class Stage:
     """An engine with a clock that a test moves."""
 
-    def __init__(self, model: Model | None = None, limits: Limits = Limits(max_rows=4)) -> None:
+    def __init__(self, model: AnyModel | None = None, limits: Limits = Limits(max_rows=4)) -> None:
         self.recorder = Recorder()
         self.now = 100.0
         self.engine = Engine(

@@ -81,8 +81,10 @@ class Arena:
         self._device = device
         self._program = program
         self._blocks: dict[str, Block] = {}
-        self._steps: dict[tuple[Shape, int, int, bool], tuple[Binding, list[View]]] = {}
+        self.steps: dict[tuple[Shape, int, int, bool], tuple[Binding, list[View]]] = {}
         self._turn = 0
+        self.ready = False
+        """Whether steps in it were prepared before there was traffic."""
         self.shape = Shape(0, 1, 0, 0)
 
     @property
@@ -150,12 +152,18 @@ class Arena:
         log_probs, ids, *weights = self._device.fetch(views)
         return Left(log_probs, ids, weights[0] if weights else None)
 
+    def record(self, graph: int) -> None:
+        """Run a step for the first time, as the most frequent kind: the best id of each row, without attention."""
+        binding, _ = self.prepared(self._turn, 1, attention=False, graph=graph)
+        self._device.run(binding)
+        self._turn = 1 - self._turn
+
     def prepared(self, turn: int, k: int, attention: bool, graph: int = UNCAPTURED) -> tuple[Binding, list[View]]:
         """Return the run of a step in this shape, and what it leaves: made once, then used again."""
         key = self.shape, turn, k, attention
-        if key not in self._steps:
-            self._steps[key] = self._prepare(turn, k, attention, graph)
-        return self._steps[key]
+        if key not in self.steps:
+            self.steps[key] = self._prepare(turn, k, attention, graph)
+        return self.steps[key]
 
     def _prepare(self, turn: int, k: int, attention: bool, graph: int) -> tuple[Binding, list[View]]:
         program, shape = self._program, self.shape
@@ -195,9 +203,9 @@ class Arena:
         return View(self._blocks[name if turn is None else f"{name}{turn}"], shape.of(tensor))
 
     def _output(self, name: str, k: int) -> View:
-        """Return where a step leaves one of its outputs, in memory that lasts for the shape."""
+        """Return where a step leaves one of its outputs; what was prepared before has the place that it had."""
         shape = self.shape.of(self._program.outputs[name], k)
-        return View(self._room(name, int(np.prod(shape)), self._program.outputs[name].dtype), shape)
+        return View(self._room(name, int(np.prod(shape)), self._program.outputs[name].dtype)[0], shape)
 
     def _chosen(self, turn: int, k: int) -> View:
         """Return where a step leaves its ids: one for each row is what the next step reads."""
@@ -206,27 +214,27 @@ class Arena:
         return View(self._blocks[f"{TOKENS}{turn}"], (self.shape.rows, 1))
 
     def _reserve(self, shape: Shape) -> None:
-        """Have room for all that lasts from step to step; raises MemoryError."""
-        for name, tensor in self._lasting():
-            self._room(name, int(np.prod(shape.of(tensor))), tensor.dtype)
-        for name in (f"{TOKENS}0", f"{TOKENS}1", *([LENGTHS] if self._program.caches else [])):
-            self._room(name, shape.rows, "int64")
+        """Have room for all that lasts from step to step: where it moves, steps are prepared anew. Or MemoryError."""
+        needed = [(name, int(np.prod(shape.of(tensor))), tensor.dtype) for name, tensor in self._lasting()]
+        needed += [(name, shape.rows, "int64") for name in (f"{TOKENS}0", f"{TOKENS}1", LENGTHS)]
+        for name, size, dtype in needed:
+            if self._room(name, size, dtype)[1]:
+                self.steps.clear()
 
     def _lasting(self) -> Iterator[tuple[str, Tensor]]:
         program = self._program
         twice = ((f"{name}{turn}", tensor) for name, tensor in program.state.items() for turn in (0, 1))
         return itertools.chain(program.memory.items(), program.caches.items(), twice)
 
-    def _room(self, name: str, size: int, dtype: str) -> Block:
-        """Return a block that is large enough; steps that were prepared on a smaller one are prepared anew."""
-        block = self._blocks.get(name)
-        if block is None or block.size < size:
-            grown = self._device.block(size, dtype)
-            if block is not None:
-                self._steps.clear()
-                self._device.give_back(block)
-            self._blocks[name] = block = grown
-        return block
+    def _room(self, name: str, size: int, dtype: str) -> tuple[Block, bool]:
+        """Return a block that is large enough, and whether it takes the place of one that was not."""
+        before = self._blocks.get(name)
+        if before is not None and before.size >= size:
+            return before, False
+        self._blocks[name] = grown = self._device.block(size, dtype)
+        if before is not None:
+            self._device.give_back(before)
+        return grown, before is not None
 
     def _upload(self, name: str, values: Int64) -> None:
         block = self._blocks[name]

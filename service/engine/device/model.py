@@ -1,15 +1,22 @@
 """A bundle's graphs on a device, where everything stays but the ids that are asked and the ones that are chosen."""
 
+import dataclasses
+import itertools
 import logging
+import math
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from service.bundle import Bundle, Manifest
+from service.engine.device import prepare
 from service.engine.device.arena import Arena, Program
 from service.engine.device.lane import DeviceLane
+from service.engine.device.prepare import CAPTURE, MAX_SHAPES, Prepared
 from service.engine.device.shapes import FIRST_WIDTH, Buckets, Shape
 from service.engine.lane import Rows
-from service.engine.runtime.memory import Device, View, open_device
+from service.engine.runtime.memory import UNCAPTURED, Device, View, open_device
 from service.engine.runtime.ort import Session, Target
 from service.engine.session import Encoded, open_graph
 from service.errors import BundleError
@@ -19,6 +26,18 @@ logger = logging.getLogger(__name__)
 
 RUN_PRICE = 1 << 40
 """What one more run per step costs on a device, in padded positions: rows of one width of beam share a lane."""
+
+
+class Wishes(NamedTuple):
+    """How a model is put on a device."""
+
+    max_rows: int = 64
+    prepared: int = MAX_SHAPES
+    """Buckets that are prepared, and captured where that works; 0: none."""
+    max_bytes: float = math.inf
+    """Memory for all that rows have; the weights come on top."""
+    engines: Path | None = None
+    """Where TensorRT keeps the engines that it builds; None: it builds them at every start."""
 
 
 class DeviceModel:
@@ -31,31 +50,48 @@ class DeviceModel:
         self.provider = device.target.provider
         self.start_id = bundle.manifest.tokenizer.start_id
         self.run_price = RUN_PRICE
+        self.prepared = Prepared((), "nothing was asked for")
         self._encoder, step = sessions
         self._program = Program.of(bundle, device, step)
         self._buckets = Buckets.of(bundle.manifest, max_rows)
         self._free: list[Arena] = []
 
     @classmethod
-    def load(cls, bundle: Bundle, target: Target, max_rows: int) -> "DeviceModel":
-        """Open the graphs on a device and run them once; raises BundleError where they are not what they should be."""
-        graphs = bundle.manifest.encoder, bundle.manifest.decoder_step
-        encoder, step = (open_graph(bundle, graph, target) for graph in graphs)
-        model = cls(bundle, open_device(target), (encoder, step), max_rows)
-        model.warm_up()
+    def load(cls, bundle: Bundle, target: Target, wishes: Wishes) -> "DeviceModel":
+        """Open the graphs on a device and run them; raises BundleError where they are not what they should be."""
+        manifest = bundle.manifest
+        buckets = Buckets.of(manifest, wishes.max_rows)
+        shapes = prepare.choose(buckets, manifest, wishes.prepared, wishes.max_bytes)
+        targets = [target, target]
+        if target.provider == "tensorrt" and shapes and wishes.engines:
+            graphs = manifest.encoder, manifest.decoder_step
+            options = (prepare.tensorrt_options(graph, shapes, wishes.engines) for graph in graphs)
+            targets = [dataclasses.replace(target, options=given) for given in options]
+        encoder = open_graph(bundle, manifest.encoder, targets[0])
+        step, reason = _open_step(bundle, targets[1], shapes)
+        model = cls(bundle, open_device(target, wishes.max_bytes), (encoder, step), wishes.max_rows)
+        model.warm_up(shapes, reason)
+        logger.info(
+            "%s on %s: %s; %.1f MB for rows", bundle.name, target, model.prepared.line(), model.device.bytes / 1e6
+        )
         return model
 
-    def warm_up(self) -> None:
-        """Encode and step once, so that graphs that cannot run are found before they are asked to."""
-        tokenizer = self.manifest.tokenizer
-        lane = self.open(1)
+    def warm_up(self, shapes: tuple[Shape, ...], uncaptured: str) -> None:
+        """Encode and step in all of these buckets, so that graphs that cannot run are found before they are asked to.
+
+        `uncaptured` says why no CUDA graph records that; it is empty where they do.
+        """
+        arena = Arena(self.device, self._program)
+        graphs = itertools.repeat(UNCAPTURED) if uncaptured else itertools.count(1)
         try:
-            encoded = self.encode(np.full((2, 2), tokenizer.end_id, np.int64), np.array([2, 1]))
-            lane.insert(encoded, np.array([2, 1]), np.arange(2), tokenizer.start_id)
-            lane.advance(1, attention=True)
+            tried = shapes or (self._buckets.fit(Shape(2, 1, 2, 1 if self.manifest.caches else 0)),)
+            prepare.run_all(arena, tried, self._sample, self.start_id, graphs)
+            arena.step(1, attention=True)
         except Exception as error:
             raise BundleError(f"the bundle's graphs do not run ({error}); export and verify it again") from error
-        self.close(lane)
+        self.prepared = Prepared(shapes, uncaptured)
+        arena.ready = True
+        self._free.append(arena)
 
     def encode(self, source_ids: Int64, source_lengths: Int64) -> Encoded:
         """Encode `[row, source]` ids, padded behind `source_lengths` `[row]`; what that gives stays on the device."""
@@ -66,11 +102,10 @@ class DeviceModel:
         ids[:rows, :width] = source_ids
         lengths = np.full(shape.groups, source_lengths[0])
         lengths[:rows] = source_lengths
-        tensors = {tensor.name: tensor for tensor in self.manifest.encoder.outputs}
         views = {}
-        for name, tensor in tensors.items():
+        for tensor in self.manifest.encoder.outputs:
             dims = shape.of(tensor)
-            views[name] = View(self.device.block(int(np.prod(dims)), tensor.dtype), dims)
+            views[tensor.name] = View(self.device.block(int(np.prod(dims)), tensor.dtype), dims)
         feeds = {"source_ids": ids, "source_lengths": lengths}
         self.device.run(self.device.bind(self._encoder, feeds, views))
         for view in views.values():
@@ -79,7 +114,8 @@ class DeviceModel:
         return Encoded({name: views[name] for name in self._program.memory}, state)
 
     def open(self, group_rows: int) -> DeviceLane:
-        """Return a lane without rows, in an arena that nobody uses."""
+        """Return a lane without rows, in an arena that nobody uses: a prepared one, while there is one."""
+        self._free.sort(key=lambda arena: arena.ready)
         arena = self._free.pop() if self._free else Arena(self.device, self._program)
         return DeviceLane(arena, self._buckets, group_rows)
 
@@ -87,3 +123,20 @@ class DeviceModel:
         """Take back the arena of a lane that nobody is in."""
         if isinstance(lane, DeviceLane):
             self._free.append(lane.arena)
+
+    def _sample(self, width: int) -> Encoded:
+        end_id = self.manifest.tokenizer.end_id
+        return self.encode(np.full((1, width), end_id, np.int64), np.array([1]))
+
+
+def _open_step(bundle: Bundle, target: Target, shapes: tuple[Shape, ...]) -> tuple[Session, str]:
+    """Open the step such that its runs are recorded; where that cannot be, without, and return why in a line."""
+    graph = bundle.manifest.decoder_step
+    if target.provider != "cuda" or not shapes:
+        reason = "nothing was asked for" if target.provider == "cuda" else f"{target.provider} has none"
+        return open_graph(bundle, graph, target), reason
+    try:
+        return open_graph(bundle, graph, dataclasses.replace(target, options={**target.options, **CAPTURE})), ""
+    except BundleError as error:
+        step = open_graph(bundle, graph, target)
+        return step, str(error.__cause__ or error).strip().splitlines()[0][:300]

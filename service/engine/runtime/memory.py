@@ -5,6 +5,7 @@ binding, a binding never changes, and what is uploaded must stay as it is until 
 """
 
 import ctypes
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -51,13 +52,20 @@ class Binding(NamedTuple):
 class Device:
     """One device of a provider. On the CPU, memory is the process's own and work is done at once."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, limit: float = math.inf) -> None:
         self.target = target
+        self.limit = limit
+        """Bytes of blocks that it may have; weights and what runs need in passing are the runtime's own."""
         self.bytes = 0
         """Bytes of all blocks that were made and not given back."""
 
     def block(self, size: int, dtype: str) -> Block:
         """Return memory that holds zeros; raises MemoryError."""
+        wanted = size * np.dtype(dtype).itemsize
+        if self.bytes + wanted > self.limit:
+            raise MemoryError(
+                f"{self.bytes:,} of {self.limit:,.0f} bytes are in use on {self.target}, {wanted:,} more do not fit"
+            )
         try:
             zeros = np.zeros(size, dtype)
             tensor = Tensor.ortvalue_from_numpy(zeros, self.target.memory, self.target.device)
@@ -121,8 +129,8 @@ class Device:
 class CudaDevice(Device):
     """A device whose results are copied into host memory that is pinned once and used again."""
 
-    def __init__(self, target: Target) -> None:
-        super().__init__(target)
+    def __init__(self, target: Target, limit: float = math.inf) -> None:
+        super().__init__(target, limit)
         self._twins: dict[int, tuple[NDArray[Any], Tensor]] = {}
 
     def _read(self, block: Block) -> NDArray[Any]:
@@ -138,9 +146,9 @@ class CudaDevice(Device):
         return values
 
 
-def open_device(target: Target) -> Device:
+def open_device(target: Target, limit: float = math.inf) -> Device:
     """Return the device that graphs of a target run on."""
-    return Device(target) if target.provider == "cpu" else CudaDevice(target)
+    return (Device if target.provider == "cpu" else CudaDevice)(target, limit)
 
 
 def shaped(view: View, values: NDArray[Any]) -> NDArray[Any]:
