@@ -3,18 +3,24 @@
 import asyncio
 import collections
 import contextlib
+import random
 import threading
 from typing import Any
 
 import grpc
 import hypothesis
 
-from tests.hostile.messages import Ask, any_call
+from tests.hostile.messages import Ask, any_call, twisted
 
 AT_ONCE = 48
 CHANNELS = 6
 CHUNK = 2000
 """Examples of one run of hypothesis, which remembers all of them."""
+DRAWING = hypothesis.settings(
+    database=None, deadline=None, phases=[hypothesis.Phase.generate], suppress_health_check=list(hypothesis.HealthCheck)
+)
+TWISTS = 3
+"""Copies of each drawn call that are sent after it, with other bytes or less patience."""
 BROKEN_OFF = "Internal error from Core"
 """What the client itself says where it still writes to a stream that the server has ended, and loses the answer."""
 ANSWERS = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED", "broken off"}
@@ -52,7 +58,7 @@ class Asking:
 
     def __exit__(self, *_: object) -> None:
         """Wait for all answers, and leave."""
-        for _ in range(AT_ONCE):
+        for _number in range(AT_ONCE):
             self._free.acquire()
         self._run(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -60,21 +66,27 @@ class Asking:
         self._loop.close()
 
     def ask(self, count: int, seed: int) -> None:
-        """Draw calls and send them, many at once."""
-        for start in range(0, count, CHUNK):
-            examples = min(CHUNK, count - start)
+        """Send so many calls, many at once: some that hypothesis draws, and each with its twisted copies."""
+        chance = random.Random(seed)  # noqa: S311  no secret
+        left = count
+        while left > 0:
+            left -= self._draw(min(CHUNK, -(-left // (1 + TWISTS))), seed + left, chance)
 
-            @hypothesis.seed(seed + start)
-            @hypothesis.settings(
-                max_examples=examples, database=None, deadline=None, phases=[hypothesis.Phase.generate],
-                suppress_health_check=list(hypothesis.HealthCheck),
-            )  # fmt: skip
-            @hypothesis.given(any_call())
-            def send(asked: Ask) -> None:
+    def _draw(self, examples: int, seed: int, chance: random.Random) -> int:
+        """Let hypothesis draw so many calls; return how many were sent."""
+        sent: list[int] = []
+
+        @hypothesis.seed(seed)
+        @hypothesis.settings(DRAWING, max_examples=examples)
+        @hypothesis.given(any_call())
+        def draw(asked: Ask) -> None:
+            for copy in (asked, *(twisted(asked, chance) for _ in range(TWISTS))):
                 self._free.acquire()
-                asyncio.run_coroutine_threadsafe(self._send(asked), self._loop)
+                asyncio.run_coroutine_threadsafe(self._send(copy), self._loop)
+                sent.append(1)
 
-            send()
+        draw()
+        return len(sent)
 
     async def _send(self, asked: Ask) -> None:
         self._turn += 1
@@ -107,11 +119,12 @@ async def _ending(channel: grpc.aio.Channel, asked: Ask) -> str:
         await asyncio.wait((ending,), timeout=asked.cancel_after)
         call.cancel()
     await asyncio.wait((ending, told), return_when=asyncio.FIRST_COMPLETED)
-    code: grpc.StatusCode = await told
+    await told
+    details = await call.details()
+    code: grpc.StatusCode = await call.code()  # what the client made up before is replaced by what the server said
     ending.cancel()
     if code is not grpc.StatusCode.INTERNAL:
         return code.name
-    details = await call.details()
     return "broken off" if details.startswith(BROKEN_OFF) else f"INTERNAL: {details}"
 
 
@@ -134,7 +147,7 @@ async def _write(call: Any, messages: list[bytes]) -> None:
         await call.done_writing()
 
 
-def _call(channel: grpc.aio.Channel, asked: Ask) -> Any:
+def _call(channel: Any, asked: Ask) -> Any:
     about: dict[str, Any] = {"timeout": asked.timeout, "metadata": asked.metadata}
     match asked.streams:
         case (False, False):

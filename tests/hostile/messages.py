@@ -1,5 +1,6 @@
 """Hostile calls, made by hypothesis: every method with valid and absurd fields, bytes that are no message, metadata."""
 
+import random
 from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
@@ -13,6 +14,9 @@ CANARY = "canary-4f1d9c"
 Pairs = tuple[tuple[str, str | bytes], ...]
 
 
+PATIENT = 60.0
+
+
 class Ask(NamedTuple):
     """One call: its messages as bytes, and how patient the client is."""
 
@@ -22,7 +26,7 @@ class Ask(NamedTuple):
     """Whether the client sends a stream, and whether the server does."""
     messages: list[bytes]
     metadata: Pairs = ()
-    timeout: float = 60.0
+    timeout: float = PATIENT
     cancel_after: float | None = None
 
 
@@ -80,12 +84,13 @@ def optional(required: dict[str, st.SearchStrategy[Any]], **more: st.SearchStrat
     def fields(draw: st.DrawFn) -> dict[str, Any]:
         names = draw(st.lists(st.sampled_from(sorted(others)), max_size=2, unique=True))
         drawn = {name: draw(strategy) for name, strategy in required.items()}
-        return drawn | {name: draw(others[name]) for name in names}
+        short = {} if draw(st.booleans()) else {"options": {"max_target_tokens": draw(st.integers(1, 9))}}
+        return short | drawn | {name: draw(others[name]) for name in names}
 
     return fields()
 
 
-TEXT_LISTS = st.one_of(st.lists(TEXTS, max_size=4), st.sampled_from(([], ["a"] * 129, [""] * 5, ["b"] * 20)))
+TEXT_LISTS = st.one_of(st.lists(TEXTS, max_size=3), st.sampled_from(([], ["a"] * 129, [""] * 5, ["b"] * 9)))
 TRANSLATE = optional({"texts": TEXT_LISTS}, target_prefixes=st.lists(TEXTS, max_size=4))
 STREAM = optional({"text": TEXTS}, target_prefix=TEXTS)
 SEGMENT = optional({"text": TEXTS, "segment_id": st.text(max_size=8)}, target_prefix=TEXTS)
@@ -185,4 +190,39 @@ CALLS = (field_calls,) * 6 + (impatient_calls, wire_calls, wire_calls, strange_c
 @st.composite
 def any_call(draw: st.DrawFn) -> Ask:
     """Draw a call of any kind."""
-    return draw(draw(st.sampled_from(CALLS))())
+    asked: Ask = draw(draw(st.sampled_from(CALLS))())
+    return asked
+
+
+def twisted(asked: Ask, chance: random.Random) -> Ask:
+    """Return a call like this one, with other bytes or less patience."""
+    if asked.kind == "strange methods":
+        return asked
+    asked = asked._replace(timeout=PATIENT, cancel_after=None)
+    messages = list(asked.messages)
+    match chance.randrange(5):
+        case 0:
+            return asked._replace(kind="deadlines", timeout=10 ** chance.uniform(-4.5, -1.0))
+        case 1:
+            return asked._replace(kind="cancelled", cancel_after=10 ** chance.uniform(-4.5, -1.0))
+        case _ if messages:
+            at = chance.randrange(len(messages))
+            messages[at] = _mutated(messages[at], chance)
+    return asked._replace(kind="wire", messages=messages)
+
+
+def _mutated(data: bytes, chance: random.Random) -> bytes:
+    """Return bytes with some of them changed, gone, or doubled."""
+    changed = bytearray(data)
+    for _ in range(chance.choice((1, 1, 2, 5))):
+        at = chance.randrange(len(changed) + 1)
+        match chance.randrange(4):
+            case 0:
+                changed[at : at + 1] = chance.randbytes(1)
+            case 1:
+                del changed[at : at + chance.randint(1, 9)]
+            case 2:
+                changed[at:at] = changed[: chance.randint(1, 20)]
+            case _:
+                changed[at:at] = b"\xff\xff\xff\xff\x0f"
+    return bytes(changed)

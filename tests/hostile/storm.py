@@ -3,8 +3,10 @@
 import collections
 import dataclasses
 import socket
+import tempfile
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from service.config import EMBEDDED
 from service.load.scrape import Page
@@ -12,12 +14,15 @@ from tests.benchmark.serving import Server
 from tests.hostile.asking import Asking
 from tests.hostile.behaved import Behaved
 from tests.hostile.messages import CANARY
+from tests.hostile.tls import Hellos
 from tests.hostile.wire import Connections, Held
 from tests.soak.report import Row
 from tests.soak.vitals import Patient, Vitals
 
-CONNECTIONS = 0.25
-"""Share of the hostile requests that are connections; the others are calls."""
+HELLOS = 0.02
+"""Share of the hostile requests that are beginnings of TLS, to a server of their own."""
+CONNECTIONS = 0.4
+"""Share of the others that are connections; the rest are calls."""
 HELD = 4
 """Of each kind, on each port, in each round."""
 GROWN_THREADS, GROWN_DESCRIPTORS = 8, 8
@@ -42,6 +47,8 @@ class Found:
     """Of the well-behaved client's answers, in seconds."""
     rests: list[Vitals]
     """Before all, and after each round."""
+    tls_rests: tuple[Vitals, Vitals]
+    """Of the server with TLS, before and after."""
     handled: dict[str, int]
     """Calls of our methods by code, as the server counted them."""
     log: str = ""
@@ -49,7 +56,9 @@ class Found:
 
 
 def rounds(total: int, size: int, seed: int, say: Callable[[str], None]) -> Found:
-    """Make hostile requests in rounds of a size, each followed by rest."""
+    """Make hostile requests in rounds of a size, each followed by rest, then those to a server with TLS."""
+    hellos = round(HELLOS * total)
+    total -= hellos
     health_port = _free_port()
     options = ("--health-port", str(health_port), "--threads", "1")
     endings: collections.Counter[tuple[str, str]] = collections.Counter()
@@ -68,9 +77,14 @@ def rounds(total: int, size: int, seed: int, say: Callable[[str], None]) -> Foun
                 rests.append(_rest(patient, rests[0]))
                 say(_progress(endings, rests[-1], behaved, len(improper)))
         page = patient.page()
+    with tempfile.TemporaryDirectory() as folder:
+        over_tls = Hellos(Path(folder))
+        tls_rests = over_tls.send(hellos, seed)
+    endings.update(over_tls.endings)
+    say(f"{sum(endings.values()):7,} requests, those to the server with TLS among them")
     return Found(
-        endings, improper, behaved.faults, behaved.answers, behaved.slowest, rests, _handled(page), server.log,
-        server.status,
+        endings, improper, behaved.faults + over_tls.faults, behaved.answers, behaved.slowest, rests, tls_rests,
+        _handled(page), server.log + over_tls.log, server.status,
     )  # fmt: skip
 
 
@@ -79,7 +93,6 @@ def judge(found: Found) -> list[Row]:
     before, after = found.rests[0], found.rests[-1]
     warm = found.rests[max(1, len(found.rests) // 5)]
     ours = {code: found.handled.get(code, 0) for code in OURS}
-    threads, descriptors = before.threads + GROWN_THREADS, before.descriptors + GROWN_DESCRIPTORS
     grown = after.resident - warm.resident
     return [
         _nothing("calls that ended as they must not", found.improper),
@@ -87,15 +100,23 @@ def judge(found: Found) -> list[Row]:
         Row("our handlers' codes", ", ".join(f"{code} {count}" for code, count in ours.items()), "0",
             not any(ours.values())),
         Row("texts waiting + running at rest", f"{after.waiting} + {after.running}", "0 + 0", after.at_rest),
-        Row("threads, before and after", f"{before.threads}, {after.threads}", f"<= {threads}",
-            after.threads <= threads),
-        Row("descriptors, before and after", f"{before.descriptors}, {after.descriptors}", f"<= {descriptors}",
-            after.descriptors <= descriptors),
+        *_held("", before, after),
+        *_held(" with TLS", *found.tls_rests),
         Row("resident, warm and after", f"{warm.resident:.0f}, {after.resident:.0f} MB",
             f"+ {GROWN_MEGABYTES:.0f} MB", grown <= GROWN_MEGABYTES),
         _nothing("errors and tracebacks in the log", _complaints(found.log)),
         _nothing("lines of the log with a text or an address", _indiscreet(found.log)),
         Row("exit status after SIGTERM", str(found.status), "0", found.status == 0),
+    ]  # fmt: skip
+
+
+def _held(where: str, before: Vitals, after: Vitals) -> list[Row]:
+    threads, descriptors = before.threads + GROWN_THREADS, before.descriptors + GROWN_DESCRIPTORS
+    return [
+        Row(f"threads{where}, before and after", f"{before.threads}, {after.threads}", f"<= {threads}",
+            after.threads <= threads),
+        Row(f"descriptors{where}, before and after", f"{before.descriptors}, {after.descriptors}",
+            f"<= {descriptors}", after.descriptors <= descriptors),
     ]  # fmt: skip
 
 
