@@ -1,6 +1,7 @@
 """A whole server around the fake model: in this process for most tests, in one of its own for signals."""
 
 import asyncio
+import collections
 import functools
 import io
 import json
@@ -23,10 +24,11 @@ from dragoman.v1 import translation_pb2 as pb
 from dragoman.v1 import translation_pb2_grpc
 from service import config, link, logs, models, process, server
 from service.engine.session import Model
-from service.errors import StartupError
+from service.errors import BundleError, StartupError
 from service.repository import Found
 from service.subwords import SentencePieces
 from service.tokenizer import Tokenizer
+from service.watch import Identity
 from tests.fakes import END_ID, PAD_ID, START_ID, UNKNOWN_ID, ReversingModel, manifest
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz.,!? 가나다라마바사 카페에서"
@@ -64,22 +66,45 @@ def loaded(model: Model, name: str = "toy", version: str = "1") -> models.Loaded
 
 
 class Fixed:
-    """A source of models that are there already."""
+    """A source of models that are there already, which a test may change."""
 
     def __init__(self, models: Sequence[models.Loaded]) -> None:
-        self._models = {(one.name, one.version): one for one in models}
+        self.models = {(one.name, one.version): one for one in models}
+        self.broken: dict[tuple[str, str], str] = {}
+        """Why versions that are there cannot be loaded."""
+        self.sizes: dict[tuple[str, str], int] = {}
+        """Bytes that they take, where they take any."""
+        self.before_find: Callable[[], object] = lambda: None
+        self.before_load: Callable[[], object] = lambda: None
+        self._written: collections.Counter[tuple[str, str]] = collections.Counter()
+
+    def write(self, one: models.Loaded, broken: str = "") -> None:
+        """Put a version there, or another one in its place."""
+        place = one.name, one.version
+        self.models[place] = one
+        self._written[place] += 1
+        self.broken.pop(place, None)
+        if broken:
+            self.broken[place] = broken
 
     def find(self) -> Sequence[Found]:
         """Return them all."""
-        return [Found(name, version, Path(name, version)) for name, version in sorted(self._models)]
+        self.before_find()
+        return [
+            Found(name, version, Path(name, version), (("bundle.json", Identity(0, self._written[name, version], 0)),))
+            for name, version in sorted(self.models)
+        ]
 
     def estimate(self, found: Found) -> int:
-        """They take nothing."""
-        return 0
+        """Return what was set."""
+        return self.sizes.get((found.name, found.version), 0)
 
     def load(self, found: Found) -> models.Loaded:
-        """Return one."""
-        return self._models[found.name, found.version]
+        """Return one, unless it is broken."""
+        self.before_load()
+        if why := self.broken.get((found.name, found.version)):
+            raise BundleError(why)
+        return self.models[found.name, found.version]
 
 
 class Gate:
@@ -115,12 +140,14 @@ class Gate:
 class LiveServer:
     """A server on a thread of its own, on free ports, and a client's ways to reach it."""
 
-    def __init__(self, models: Sequence[models.Loaded], **settings: Any) -> None:
+    def __init__(self, models: Sequence[models.Loaded] | Fixed, /, **settings: Any) -> None:
+        """Serve all of these models, or what the settings want of those in a source."""
         self.log = io.StringIO()
         log = logs.configure("json", "info", self.log)
-        every = ",".join({f"{one.name}@*" for one in models})
+        source = models if isinstance(models, Fixed) else Fixed(models)
+        every = "" if source is models else ",".join({f"{name}@*" for name, _ in source.models})
         given: dict[str, Any] = {"port": 0, "metrics_port": 0, "models": every} | settings
-        self.server = server.Server(config.Settings(**given), Fixed(models), log)
+        self.server = server.Server(config.Settings(**given), source, log)
         self.loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="server")
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from service.errors import StartupError
 from service.repository import Found
 from service.versions import Pin, Versions, parse_pins
 
@@ -42,7 +43,10 @@ def test_the_first_version_named_is_the_default() -> None:
 
 def test_what_is_missing() -> None:
     """Pins that nothing in the repository answers to."""
-    assert ["ko-en@3", "fr-en"] == [str(pin) for pin in Versions(parse_pins("ko-en@3,fr-en,ko-en")).missing(FOUND)]
+    versions = Versions(parse_pins("ko-en@3,fr-en,ko-en"))
+    assert ["ko-en@3", "fr-en"] == [str(pin) for pin in versions.missing(FOUND)]
+    with pytest.raises(StartupError, match="wants ko-en@3, which the repository lacks; it holds de-ko@1, ko-en@2"):
+        versions.required(FOUND)
 
 
 def test_what_was_asked_for_comes_beside_the_setting() -> None:
