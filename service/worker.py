@@ -56,7 +56,7 @@ def main(arguments: Sequence[str], source: Callable[[Settings], Source] = Reposi
     """Serve until SIGTERM, or until the parent has ended; return the exit status."""
     connection = socket.socket(fileno=int(arguments[0]))
     settings = receive_settings(connection)
-    parent = Parent(connection)
+    parent = Parent(connection.dup())  # the event loop closes what it is given
     try:
         return process.run(settings, parent.announce, source, parent.attend)
     except StartupError as error:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import math
 import os
 import signal
 import socket
@@ -52,7 +53,8 @@ class Worker:
     ) -> None:
         self._process = process
         self._reader, self._writer = streams
-        self._heard = time.monotonic()
+        self._heard = math.inf
+        """When it last said something; who has said nothing yet is still being started."""
         self._leave_by: float | None = None
         self.ready, self.alive, self.has_served = False, True, False
         self.page: Page = []
