@@ -15,7 +15,7 @@ STUBS := $(foreach proto,$(PROTOS:protos/%.proto=%),$(addprefix $(proto)_pb2,.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check bench coverage fuzz soak image image-test fmt proto lock clean format-check lint types imports api stubs
+.PHONY: help serve test check bench curve coverage fuzz soak image image-test fmt proto lock clean format-check lint types imports api stubs
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ check: format-check lint types imports api stubs ## Format, lint, types, import 
 
 bench: $(DEV) ## Run the benchmarks
 	@$(BIN)/python -m tests.benchmark $(ARGS)
+
+curve: $(DEV) ## Draw latency against rate, up to 150 % of capacity, for the embedded models, into docs/
+	@$(BIN)/python -m tests.benchmark.curve $(ARGS)
 
 coverage: $(DEV) ## Run the suite and show which lines and branches of service it missed
 	@$(BIN)/python -m pytest --cov $(ARGS)

@@ -113,7 +113,7 @@ def breakdown(reports: Sequence[PhaseReport]) -> str:
         if server is not None:
             busy = f"{1 - server.engine['idle']:.0%}" if "idle" in server.engine else "-"
             times = [f"{server.handling_p50 * 1e3:.1f}", f"{server.handling_p99 * 1e3:.1f}"]
-            told = [*times, _explained(report), f"{server.rows_mean:.1f}", f"{server.cpu:.2f}", busy]
+            told = [*times, explained(report), f"{server.rows_mean:.1f}", f"{server.cpu:.2f}", busy]
         rows.append([report.phase.name, *shares, *told])
     return table(header, rows)
 
@@ -143,7 +143,7 @@ def _actual(verdict: Verdict) -> str:
     return f"{actual:.1f}/s" if verdict.objective.startswith(("goodput", "tokens")) else f"{actual * 1e3:.1f} ms"
 
 
-def _explained(report: PhaseReport) -> str:
+def explained(report: PhaseReport) -> str:
     """Return the share of the server's handling time that queue, encode and decode add up to."""
     server = report.server
     if server is None or not server.handling_mean or report.ok != report.sent:
