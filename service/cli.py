@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from service import config, terminal, translate_command
-from service.bundle import read_manifest
+from service import config, models_command, translate_command
 from service.errors import StartupError
 from service.load import options as load_options
-from service.repository import find_bundles
 
 USAGE_ERROR = 2
 
@@ -73,9 +71,8 @@ def _parser() -> Parser:
     translate = translate_command.declare(commands)
     translate.set_defaults(run=translate_command.run)
 
-    models = commands.add_parser("models", help="list the models of a server, or of a repository")
-    models.add_argument("--model-repository", type=Path, metavar="DIR", help="list this folder instead of a server")
-    models.set_defaults(run=_models)
+    models = models_command.declare(commands)
+    models.set_defaults(run=models_command.run)
 
     load = load_options.declare(commands)
     load.set_defaults(run=_load)
@@ -131,22 +128,6 @@ def _health(given: argparse.Namespace) -> int:
     return 0 if found == "SERVING" else 1
 
 
-def _models(given: argparse.Namespace) -> int:
-    if given.model_repository is not None:
-        rows = [_described(folder) for folder in find_bundles(given.model_repository)]
-    else:
-        from service.rpc import client  # noqa: PLC0415
-        from service.rpc.channel import Connection  # noqa: PLC0415
-
-        try:
-            with client.Client(Connection.from_arguments(given), given.timeout) as connection:
-                rows = connection.models()
-        except client.ClientError as error:
-            return _complain(error, 1)
-    print(terminal.table(terminal.MODEL_COLUMNS, [row.cells() for row in rows]))
-    return 0
-
-
 def _load(given: argparse.Namespace) -> int:
     try:
         from service.load import command  # noqa: PLC0415
@@ -161,21 +142,6 @@ def _load(given: argparse.Namespace) -> int:
         return _complain(error, USAGE_ERROR)
     except ClientError as error:
         return _complain(error, 1)
-
-
-def _described(folder: Path) -> terminal.ModelRow:
-    manifest = read_manifest(folder)
-    card, parity = manifest.model, manifest.parity
-    return terminal.ModelRow(
-        name=folder.parent.name,
-        version=folder.name,
-        languages=(card.source_language, card.target_language),
-        family=card.family,
-        precision=card.precision,
-        provider="-",
-        identical=(parity.identical_sentences, parity.sentences),
-        quality=[(quality.test_set, quality.chrf, quality.bleu) for quality in manifest.quality],
-    )
 
 
 if __name__ == "__main__":

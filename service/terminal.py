@@ -18,6 +18,7 @@ GAP = 2
 PROGRESS_SECONDS = 0.2
 """Between two pictures of the progress."""
 MODEL_COLUMNS = ("MODEL", "VERSION", "LANGUAGES", "FAMILY", "PRECISION", "PROVIDER", "PARITY", "QUALITY")
+STATE_COLUMNS = ("MODEL", "VERSION", "STATE", "CALLS", "MB", "REASON")
 
 
 def width(text: str) -> int:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import grpc
 from google.protobuf.json_format import MessageToDict
@@ -72,7 +72,7 @@ class Client:
         self._channel = connection.open()
         self._stub = translation_pb2_grpc.TranslationServiceStub(self._channel)
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Self:
         """Hold the connection open."""
         return self
 

@@ -9,6 +9,7 @@ import pytest
 
 from dragoman.v1 import models_pb2 as pb
 from dragoman.v1 import models_pb2_grpc, translation_pb2
+from service import cli
 from service.rpc.status import read_details
 from tests.integration.test_lifecycle import ask, failure
 from tests.serving import Fixed, Gate, LiveServer, loaded, reversing, wait_until
@@ -232,3 +233,23 @@ def test_the_socket_is_for_its_owner_alone(serve: Callable[..., Operator], tmp_p
         public.UnloadModel(pb.UnloadModelRequest(model="toy"), timeout=20.0)
     assert grpc.StatusCode.UNIMPLEMENTED is raised.value.code()
     assert "1" == operator.version()
+
+
+def test_the_command_line(serve: Callable[..., Operator], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It loads, unloads and lists, with the reasons of what was refused."""
+    operator = serve("1", "2", models="toy@1")
+    operator.source.write(loaded(reversing(), version="3"), broken="it is broken")
+
+    def run(*arguments: str) -> tuple[int, list[list[str]], str]:
+        status = cli.main(["models", "--server", f"unix:{tmp_path / 'operator'}", *arguments])
+        said = capsys.readouterr()
+        return status, [line.split(maxsplit=5) for line in said.out.splitlines()[1:]], said.err
+
+    assert (0, [["toy", "2", "READY", "0", "0", "-"]], "") == run("--load", "toy@2")
+    status, rows, complaint = run("--load", "toy@3")
+    assert (1, [], "dragoman: it is broken [MODEL_LOAD_FAILED") == (status, rows, complaint.split(",")[0])
+    assert [["toy", "1", "DRAINING"]] == [row[:3] for row in run("--unload", "toy@1")[1]]
+    wait_until(lambda: "toy@1" not in operator.states(), "it is gone")
+    left = [["toy", "2", "READY", "0", "0", "-"], ["toy", "3", "FAILED", "0", "0", "it is broken"]]
+    assert left == run("--states")[1]
+    assert (0, left, "") == run("--reload")
