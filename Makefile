@@ -38,8 +38,9 @@ curve: $(DEV) ## Draw latency against rate, up to 150 % of capacity, for the emb
 coverage: $(DEV) ## Run the suite and show which lines and branches of service it missed
 	@$(BIN)/python -m pytest --cov $(ARGS)
 
-fuzz: $(DEV) ## Load 2,000 mutated bundles, and say how that ends
-	@DRAGOMAN_MUTANTS=2000 $(BIN)/python -m pytest tests/integration/test_hostile_bundles.py --capture=no $(ARGS)
+fuzz: $(DEV) ## Make 100,000 hostile requests and load 2,000 mutated bundles, and say how each kind ends
+	@$(BIN)/python -m tests.hostile $(ARGS)
+	@DRAGOMAN_MUTANTS=2000 $(BIN)/python -m pytest tests/integration/test_hostile_bundles.py --capture=no
 
 soak: $(DEV) ## Keep a server under mixed traffic for SOAK_MINUTES (30), and say whether anything grew or failed
 	@$(BIN)/python -m tests.soak $(ARGS)

@@ -21,6 +21,7 @@ from tests.benchmark import (
     quality,
     report,
     search,
+    sharing,
     startup,
     throughput,
 )
@@ -41,6 +42,7 @@ PARTS: dict[str, Callable[[Plan], Section]] = {
     "arrivals": arrivals.measure,
     "fairness": fairness.measure,
     "cancel-storm": cancel_storm.measure,
+    "workers": sharing.measure,
 }
 
 

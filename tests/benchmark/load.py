@@ -5,6 +5,7 @@ import itertools
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import grpc
@@ -28,6 +29,7 @@ class Order(NamedTuple):
     pause: float = 0.0
     beam_size: int = 1
     attention: bool = False
+    connections: int = 1
 
 
 def whole_texts(beam_size: int = 1, attention: bool = False) -> pb.DecodingOptions:
@@ -69,11 +71,16 @@ async def closed_loop(
     """Pass each text to a call; return the answers in the order of the texts, and the seconds that all took."""
     answers: dict[int, Answer] = {}
     texts = iter(enumerate(order.texts))
-    async with grpc.aio.insecure_channel(order.address) as channel:
-        stub = translation_pb2_grpc.TranslationServiceStub(channel)
-        await asyncio.wait_for(channel.channel_ready(), TIMEOUT_SECONDS)
+    async with AsyncExitStack() as stack:
+        stubs = []
+        for _ in range(order.connections):
+            options = [("grpc.use_local_subchannel_pool", 1)]  # else all channels share a connection
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(order.address, options=options))
+            await asyncio.wait_for(channel.channel_ready(), TIMEOUT_SECONDS)
+            stubs.append(translation_pb2_grpc.TranslationServiceStub(channel))
 
         async def lane(number: int, texts: Iterator[tuple[int, str]]) -> None:
+            stub = stubs[number % len(stubs)]
             chance = random.Random(number)  # noqa: S311  no secret
             for index, text in texts:
                 if order.pause:
