@@ -28,6 +28,9 @@ HANDSHAKE_SECONDS = 10
 """For TLS and HTTP/2 to begin, so that connections that say nothing do not pile up."""
 DEAD_PEER_SECONDS = (60, 20)
 """A silent connection is pinged after the first, and closed when nothing answers for the second."""
+MAX_PENDING_CALLS = 10_000
+"""Calls that have come and that nobody has taken up yet. Beyond, gRPC ends whoever's call comes as CANCELLED, which no
+client retries; streams that are opened and reset at once would fill its own 1,000 within milliseconds."""
 PING_SECONDS = 20
 """A client that pings more often while it has no call is sent away (GOAWAY, too many pings)."""
 
@@ -42,6 +45,8 @@ def server_options(settings: Settings, *, shared: bool = False) -> list[tuple[st
         ("grpc.so_reuseport", int(shared)),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_concurrent_streams", settings.max_streams_per_connection),
+        ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),

@@ -51,23 +51,28 @@ class Asking:
         """Calls that ended as they must not, with what they were."""
 
     def __enter__(self) -> "Asking":
-        """Connect."""
+        """Begin."""
         self._thread.start()
-        self._run(self._connect())
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Wait for all answers, and leave."""
-        for _number in range(AT_ONCE):
-            self._free.acquire()
-        self._run(self._close())
+        """Leave."""
+        self.rest()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
+    def rest(self) -> None:
+        """Wait for all answers, and hang up."""
+        for _place in range(AT_ONCE):
+            self._free.acquire()
+        self._run(self._close())
+        self._free.release(AT_ONCE)
+
     def ask(self, count: int, seed: int) -> None:
         """Send so many calls, many at once: some that hypothesis draws, and each with its twisted copies."""
         chance = random.Random(seed)  # noqa: S311  no secret
+        self._run(self._connect())
         left = count
         while left > 0:
             left -= self._draw(min(CHUNK, -(-left // (1 + TWISTS))), seed + left, chance)
@@ -105,6 +110,7 @@ class Asking:
     async def _close(self) -> None:
         for channel in self._channels:
             await channel.close()
+        self._channels = []
 
     def _run(self, work: "asyncio.Future[None] | object") -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(60.0)  # type: ignore[arg-type]

@@ -26,6 +26,8 @@ CONNECTIONS = 0.4
 HELD = 4
 """Of each kind, on each port, in each round."""
 GROWN_THREADS, GROWN_DESCRIPTORS = 8, 8
+ENOUGH = 5
+"""Looks at rest from which on memory says something."""
 GROWN_MEGABYTES = 40.0
 """From the end of the first fifth of the rounds to the end of the last."""
 REST_SECONDS = 60.0
@@ -61,8 +63,6 @@ def rounds(total: int, size: int, seed: int, say: Callable[[str], None]) -> Foun
     total -= hellos
     health_port = _free_port()
     options = ("--health-port", str(health_port), "--threads", "1")
-    endings: collections.Counter[tuple[str, str]] = collections.Counter()
-    improper: list[str] = []
     with Server(next(EMBEDDED.glob("*/*")), None, *options) as server:
         ports = {
             "calls": server.address,
@@ -70,20 +70,24 @@ def rounds(total: int, size: int, seed: int, say: Callable[[str], None]) -> Foun
             "probes": f"127.0.0.1:{health_port}",
         }
         patient = Patient(server.pid, server.metrics_url)
-        with Behaved(server.address, server.metrics_url, ports["probes"]) as behaved:
+        connections = Connections(ports["calls"], ports["metrics"], ports["probes"])
+        with (
+            Behaved(server.address, server.metrics_url, ports["probes"]) as behaved,
+            Asking(server.address) as asking,
+        ):
             rests = [patient.look()[0]]
             for start in range(0, total, size):
-                _round(ports, min(size, total - start), seed + start, endings, improper)
+                _round(ports, asking, connections, min(size, total - start), seed + start)
                 rests.append(_rest(patient, rests[0]))
-                say(_progress(endings, rests[-1], behaved, len(improper)))
+                say(_progress(asking, connections, rests[-1], behaved))
         page = patient.page()
     with tempfile.TemporaryDirectory() as folder:
         over_tls = Hellos(Path(folder))
         tls_rests = over_tls.send(hellos, seed)
-    endings.update(over_tls.endings)
+    endings = asking.endings + connections.endings + over_tls.endings
     say(f"{sum(endings.values()):7,} requests, those to the server with TLS among them")
     return Found(
-        endings, improper, behaved.faults + over_tls.faults, behaved.answers, behaved.slowest, rests, tls_rests,
+        endings, asking.improper, behaved.faults + over_tls.faults, behaved.answers, behaved.slowest, rests, tls_rests,
         _handled(page), server.log + over_tls.log, server.status,
     )  # fmt: skip
 
@@ -94,6 +98,8 @@ def judge(found: Found) -> list[Row]:
     warm = found.rests[max(1, len(found.rests) // 5)]
     ours = {code: found.handled.get(code, 0) for code in OURS}
     grown = after.resident - warm.resident
+    memory = Row("resident, warm and after", f"{warm.resident:.0f}, {after.resident:.0f} MB",
+                 f"+ {GROWN_MEGABYTES:.0f} MB", grown <= GROWN_MEGABYTES)  # fmt: skip
     return [
         _nothing("calls that ended as they must not", found.improper),
         _nothing("wrong or missing answers of the client", found.faults),
@@ -102,8 +108,7 @@ def judge(found: Found) -> list[Row]:
         Row("texts waiting + running at rest", f"{after.waiting} + {after.running}", "0 + 0", after.at_rest),
         *_held("", before, after),
         *_held(" with TLS", *found.tls_rests),
-        Row("resident, warm and after", f"{warm.resident:.0f}, {after.resident:.0f} MB",
-            f"+ {GROWN_MEGABYTES:.0f} MB", grown <= GROWN_MEGABYTES),
+        *([memory] if len(found.rests) > ENOUGH else []),
         _nothing("errors and tracebacks in the log", _complaints(found.log)),
         _nothing("lines of the log with a text or an address", _indiscreet(found.log)),
         Row("exit status after SIGTERM", str(found.status), "0", found.status == 0),
@@ -137,22 +142,17 @@ def lines(found: Found) -> list[str]:
     ]
 
 
-def _round(
-    ports: dict[str, str], count: int, seed: int, endings: collections.Counter[tuple[str, str]], improper: list[str]
-) -> None:
+def _round(ports: dict[str, str], asking: Asking, connections: Connections, count: int, seed: int) -> None:
+    """Make hostile requests of all kinds at once."""
     held = 2 * HELD * len(ports)
     attacks = max(0, round(CONNECTIONS * count) - held)
-    connections = Connections(ports["calls"], ports["metrics"], ports["probes"])
     with Held(ports, HELD, seed) as holding:
         attacking = threading.Thread(target=connections.attack, args=(attacks, seed))
         attacking.start()
-        with Asking(ports["calls"]) as asking:
-            asking.ask(count - attacks - held, seed)
+        asking.ask(count - attacks - held, seed)
         attacking.join()
-        endings.update(holding.endings)
-    endings.update(asking.endings)
-    endings.update(connections.endings)
-    improper.extend(asking.improper)
+        asking.rest()
+    connections.endings.update(holding.endings)
 
 
 def _rest(patient: Patient, before: Vitals) -> Vitals:
@@ -165,12 +165,14 @@ def _rest(patient: Patient, before: Vitals) -> Vitals:
     return patient.settle(rested, REST_SECONDS)
 
 
-def _progress(endings: collections.Counter[tuple[str, str]], rest: Vitals, behaved: Behaved, improper: int) -> str:
+def _progress(asking: Asking, connections: Connections, rest: Vitals, behaved: Behaved) -> str:
+    improper, faults = len(asking.improper), len(behaved.faults)
     return (
-        f"{sum(endings.values()):7,} requests  resident {rest.resident:4.0f} MB  native {rest.native:4.0f} MB  "
-        f"{rest.threads:3} threads  {rest.descriptors:3} descriptors  waiting {rest.waiting}  running {rest.running}  "
-        f"{behaved.answers:,} right answers, slowest {behaved.slowest:.2f} s, {len(behaved.faults)} faults, "
-        f"{improper} improper"
+        f"{asking.endings.total() + connections.endings.total():7,} requests  resident {rest.resident:4.0f} MB  "
+        f"native {rest.native:4.0f} MB  {rest.threads:3} threads  {rest.descriptors:3} descriptors  "
+        f"waiting {rest.waiting}  running {rest.running}  {behaved.answers:,} right answers, "
+        f"slowest {behaved.slowest:.2f} s, faults {faults}{behaved.faults[-1:] or ''}, "
+        f"improper {improper}{asking.improper[-1:] or ''}"
     )
 
 
