@@ -3,7 +3,7 @@
 import dataclasses
 import importlib.metadata
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -71,6 +71,7 @@ class Metrics(Collector):
         self.registry = registry
         self._models: list[tuple[str, ModelLabels | None, ModelMetrics]] = []
         """What is held, and per name, without labels, the sum of what was held before."""
+        self._versions: Callable[[], Mapping[tuple[str, str], int]] = dict
         self.loop_lag = Distribution(SECONDS)
         """How late timers of the event loop are."""
         labels = ["grpc_type", "grpc_service", "grpc_method"]
@@ -123,6 +124,10 @@ class Metrics(Collector):
         others = [shown for shown in self._models if shown[2] not in gone]
         self._models = [*others, (name, None, ModelMetrics.ended(gone))]  # at once: a scrape may be under way
 
+    def show_versions(self, count: Callable[[], Mapping[tuple[str, str], int]]) -> None:
+        """Show how many versions of each model are in each state from now on; `count` is called on any thread."""
+        self._versions = count
+
     def count_load_failure(self, model: str) -> None:
         """Count a version that was refused, whatever the reason."""
         self._failures.labels(model).inc()
@@ -142,6 +147,10 @@ class Metrics(Collector):
         for held in dict.fromkeys(labels for _, labels, _ in self._models if labels is not None):
             info.add_metric(dataclasses.astuple(held), 1)
         yield info
+        versions = GaugeMetricFamily("dragoman_model_versions", "Versions of a model.", labels=["model", "state"])
+        for (name, state), number in self._versions().items():
+            versions.add_metric([name, state], number)
+        yield versions
         yield self._gauge("dragoman_requests_waiting", "Texts waiting for a row.", lambda model: model.waiting)
         yield self._gauge("dragoman_requests_running", "Texts in the batch.", lambda model: model.running)
         yield self._counter("dragoman_source_tokens", "Source tokens.", lambda model: model.source_tokens)

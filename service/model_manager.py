@@ -78,6 +78,15 @@ class ModelManager:
         """All versions that are held, were refused, or are on their way in or out; by model, then by version."""
         return sorted(self._holdings, key=lambda one: (one.found.name, version_key(one.found.version)))
 
+    def count(self) -> dict[tuple[str, str], int]:
+        """Return how many versions of each model are in each state, by its name and the state's. For any thread."""
+        holdings = [*self._holdings]
+        names = dict.fromkeys(holding.found.name for holding in holdings)
+        counts = {(name, state.value): 0 for name in names for state in State}
+        for holding in holdings:
+            counts[holding.found.name, holding.state.value] += 1
+        return counts
+
     async def start(self) -> None:
         """Load all that is wanted; raises StartupError for the first that cannot be had."""
         async with self._changing:

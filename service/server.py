@@ -76,6 +76,7 @@ class Server:
         assembly = Assembly(settings, self._metrics, self._watchdog, self._engine_failed, self._set_health)
         bounds = Bounds(settings.model_megabytes * 10**6 or None, settings.drain_seconds)
         self._manager = ModelManager(source, versions, self._catalog, assembly, bounds)
+        self._metrics.show_versions(self._manager.count)
 
     async def start(self) -> Ready:
         """Listen, load, then serve; raises StartupError."""

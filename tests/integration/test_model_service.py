@@ -96,7 +96,10 @@ def test_a_broken_version_is_refused_with_its_reason(serve: Callable[..., Operat
     assert ("1", "SERVING") == (operator.version(), operator.live.health())
     old, new = operator.list()
     assert (READY, FAILED, "2/encoder.onnx was altered; restore the bundle") == (old.state, new.state, new.reason)
-    assert 1 == operator.live.metrics()['dragoman_model_load_failures_total{model="toy"}']
+    metrics = operator.live.metrics()
+    assert 1 == metrics['dragoman_model_load_failures_total{model="toy"}']
+    states = ("loading", "ready", "draining", "failed")
+    assert [0, 1, 0, 1] == [metrics[f'dragoman_model_versions{{model="toy",state="{state}"}}'] for state in states]
     (line,) = [line for line in operator.live.log_lines() if line["message"] == "a model was refused"]
     assert ("toy@2", "2/encoder.onnx was altered; restore the bundle") == (line["model"], line["cause"])
     operator.source.write(loaded(reversing(), version="2"))
