@@ -11,8 +11,10 @@ from types import FrameType
 
 from service.errors import StartupError
 from tests.benchmark import (
+    against_ctranslate2,
     arrivals,
     cancel_storm,
+    ctranslate2_served,
     decoding,
     fairness,
     host_work,
@@ -44,6 +46,11 @@ PARTS: dict[str, Callable[[Plan], Section]] = {
     "cancel-storm": cancel_storm.measure,
     "workers": sharing.measure,
 }
+ON_REQUEST: dict[str, Callable[[Plan], Section]] = {
+    "ctranslate2": against_ctranslate2.measure,
+    "ctranslate2-served": ctranslate2_served.measure,
+}
+"""Parts for a bundle of the Transformer family, or for both; run where they are named."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,7 +87,7 @@ def _run(parts: Sequence[str], plan: Plan) -> tuple[list[Section], list[str]]:
     sections, failed = [], []
     for name in parts:
         try:
-            sections.append(PARTS[name](plan))
+            sections.append((PARTS | ON_REQUEST)[name](plan))
         except (ServerError, WorkerError, OSError):
             traceback.print_exc()
             failed.append(name)
@@ -92,14 +99,16 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _part(name: str) -> str:
-    if name not in PARTS:
-        raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(PARTS)}")
+    if name not in PARTS | ON_REQUEST:
+        raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(PARTS | ON_REQUEST)}")
     return name
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__)
-    parser.add_argument("parts", nargs="*", type=_part, metavar="PART", help=f"of {', '.join(PARTS)}; all")
+    parser.add_argument("parts", nargs="*", type=_part, metavar="PART",
+                        help=f"of {', '.join(PARTS)}; all of these, but not {', '.join(ON_REQUEST)}")  # fmt: skip
+
     parser.add_argument("--bundle", type=Path, default=EMBEDDED, help="folder <model>/<version> (default: embedded)")
     parser.add_argument(
         "--also-bundle", type=Path, action="append", default=[], help="another one of the same checkpoint"

@@ -66,9 +66,9 @@ class Measured(NamedTuple):
 def measure(plan: Plan) -> Section:
     """Let the same texts arrive at both servers, in turn."""
     section = Section("arrivals", [], _notes(plan.sizes))
-    reason = peer.missing()
+    reason = peer.missing(peer.LITSERVE.package)
     if reason is None:
-        versions = ", ".join(f"{name} {version(name)}" for name in peer.PACKAGES)
+        versions = ", ".join(f"{name} {version(name)}" for name in ("litserve", "fastapi", "uvicorn"))
         section.notes.append(f"Peer: {versions}; the versions of ONNX Runtime and Python are those above.")
     else:
         section.notes.append(f"Measured without a peer: {reason}")
@@ -85,7 +85,7 @@ def _measure_bundle(plan: Plan, folder: Path, section: Section, *, with_peer: bo
         targets = {SERVICE.format(name): Target("grpc", server.address)}
         if with_peer:
             plan.say(f"arrivals: starting LitServe, {name}")
-            address = stack.enter_context(peer.Peer(folder, measured)).address
+            address = stack.enter_context(peer.Peer(peer.LITSERVE, ["onnxruntime", str(folder)], measured)).address
             targets[PEER.format(name)] = Target("http", address)
         asks: dict[str, Ask] = {}
         for contender, target in targets.items():
@@ -121,7 +121,7 @@ def _round(plan: Plan, asks: dict[str, Ask], seed: int) -> dict[str, Measured]:
     sustained = {}
     for rank, share in RANKS.items():
         bound = SLOWDOWN * max(percentile(seconds, share) for seconds in unloaded.values())
-        sustained[rank] = _search(sizes, asks, capacity, seed, bound)
+        sustained[rank] = highest_rates(sizes, asks, capacity, seed, bound)
     return {
         name: Measured(unloaded[name], capacity[name], at_share[name], at_same[name],
                        {rank: rates[name] for rank, rates in sustained.items()})
@@ -129,7 +129,7 @@ def _round(plan: Plan, asks: dict[str, Ask], seed: int) -> dict[str, Measured]:
     }  # fmt: skip
 
 
-def _search(
+def highest_rates(
     sizes: Sizes, asks: dict[str, Ask], capacity: dict[str, float], seed: int, bound: float
 ) -> dict[str, float]:
     """Return the highest rate of each server at which the 99th percentile is within the bound, in seconds."""

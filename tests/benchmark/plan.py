@@ -53,11 +53,18 @@ class Sizes:
     crowd_calls: int = 100
     """Single requests, in each round."""
     storm_calls: int = 2000
+    peer_rounds: int = 3
+    peer_sentences: int = 256
+    """At a batch of 64, in each round; fewer in smaller batches."""
+    served_rounds: int = 2
+    long_rows: int = 32
+    long_tokens: tuple[int, ...] = (10, 40, 160, 400)
 
 
 QUICK = Sizes(rounds=2, sentences=12, single_sentences=4, latency_calls=4, starts=1, start_requests=12, host_steps=24,
               invariance_sentences=12, decoding_sentences=12, arrival_rounds=1, unloaded_texts=4, capacity_texts=64,
-              probe_seconds=1.0, probe_texts=10, probes=2, crowd_texts=20, crowd_calls=4, storm_calls=64)  # fmt: skip
+              probe_seconds=1.0, probe_texts=10, probes=2, crowd_texts=20, crowd_calls=4, storm_calls=64,
+              peer_rounds=1, peer_sentences=4, served_rounds=1, long_rows=2, long_tokens=(4, 8))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +88,14 @@ class Plan:
 
     def check(self) -> None:
         """Raise ValueError, StartupError or OSError where something is missing, or does not belong together."""
-        from export.attention_rnn_original import AttentionRnnOriginal  # noqa: PLC0415  torch, which few workers need
+        from export import originals  # noqa: PLC0415  torch, which few workers need
         from export.bundle_command import check_origin  # noqa: PLC0415
+        from export.original import Languages  # noqa: PLC0415
 
-        facts = AttentionRnnOriginal.load(self.checkpoint).facts
         for bundle in self.bundles:
-            check_origin(read_manifest(bundle), facts)
+            manifest = read_manifest(bundle)
+            languages = Languages(manifest.model.source_language, manifest.model.target_language)
+            check_origin(manifest, originals.load(self.checkpoint, languages, [], manifest.attention_layer or 0).facts)
         for name in TEST_SETS:
             if not (self.corpus / name).is_file():
                 raise ValueError(f"--corpus: {self.corpus} has no {name}; {COMMITTED} holds a few sentences of it")

@@ -83,6 +83,12 @@ class HandEngine:
         self._engine.submit(Request(str(self.submitted), tuple(source), params), FakePermit())
         self.submitted += 1
 
+    def submit_all(self, sources: Sequence[Source], params: DecodingParams) -> None:
+        """Queue sources, to be decoded as wanted to the letter."""
+        for source in sources:
+            self._engine.submit(Request(str(self.submitted), tuple(source), params), FakePermit())
+            self.submitted += 1
+
     def outputs(self) -> list[Output]:
         """Return the last Output of every request, in the order of submission; raise what any of them ended with."""
         found = [self._finished[str(number)] for number in range(self.submitted)]
@@ -111,6 +117,15 @@ def decode(
             engine.submit(source, wanted)
         with around_step:
             engine.step()
+    return engine.outputs()
+
+
+def together(model: Model, sources: Sequence[Source], max_rows: int, params: DecodingParams) -> list[Output]:
+    """Decode all sources, which wait in their order from the beginning."""
+    engine = HandEngine(model, max_rows)
+    engine.submit_all(sources, params)
+    while engine.inside:
+        engine.step()
     return engine.outputs()
 
 
