@@ -60,7 +60,8 @@ class Tokenizer(Part, frozen=True):
     """How a text becomes ids, and the special ids; every source gets `source_prefix` and `source_suffix`.
 
     Of kind `sentencepiece` both files are SentencePiece models, and pieces have the numbers that the model gives them,
-    or those of `ids_file`, a JSON object of piece to id, if there is one. Of kind `tokenizers` they are the
+    or those of `ids_file`, a JSON object of piece to id, if there is one; those of the target have the numbers of
+    `target_ids_file` if there is another. Of kind `tokenizers` they are the
     `tokenizer.json` of Hugging Face's library. `special_ids` stand for no text: decoding leaves them out.
     """
 
@@ -75,11 +76,12 @@ class Tokenizer(Part, frozen=True):
     source_prefix: tuple[int, ...] = ()
     ids_file: str | None = None
     special_ids: tuple[int, ...] = ()
+    target_ids_file: str | None = None
 
     @property
     def files(self) -> set[str]:
         """Names of the files that it is made of."""
-        return {self.source_file, self.target_file, *filter(None, (self.ids_file,))}
+        return {self.source_file, self.target_file, *filter(None, (self.ids_file, self.target_ids_file))}
 
 
 class ModelCard(Part, frozen=True):

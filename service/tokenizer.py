@@ -30,8 +30,10 @@ class Tokenizer:
     def from_bundle(cls, bundle: Bundle) -> "Tokenizer":
         """Load both vocabularies from a verified bundle; raise BundleError where a file is none."""
         spec = bundle.manifest.tokenizer
-        source = _load(bundle, spec.source_file)
-        target = source if spec.target_file == spec.source_file else _load(bundle, spec.target_file)
+        files = spec.source_file, spec.ids_file
+        target_files = spec.target_file, spec.target_ids_file or spec.ids_file
+        source = _load(bundle, *files)
+        target = source if target_files == files else _load(bundle, *target_files)
         return cls(source, target, spec)
 
     @property
@@ -96,14 +98,14 @@ def _spans(text: str, offsets: Sequence[Span]) -> list[Span]:
     return spans[::-1]
 
 
-def _load(bundle: Bundle, file: str) -> Subwords:
+def _load(bundle: Bundle, file: str, ids_file: str | None) -> Subwords:
     spec, content = bundle.manifest.tokenizer, bundle.contents[file]
     kind = "SentencePiece model" if spec.kind == "sentencepiece" else "tokenizer.json"
-    ids = None if spec.ids_file is None else bundle.contents[spec.ids_file]
+    ids = None if ids_file is None else bundle.contents[ids_file]
     try:
         if spec.kind == "tokenizers":
             return TokenizerFile.load(content)
         return SentencePieces.load(content, ids, spec.unknown_id, spec.special_ids)
     except ValueError as error:
-        of = f", or {spec.ids_file} holds no ids for it" if ids else ""
+        of = f", or {ids_file} holds no ids for it" if ids else ""
         raise BundleError(f"{file} of {bundle.name} is no {kind}{of} ({error}); export it again") from error

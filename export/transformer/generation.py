@@ -1,5 +1,6 @@
 """Decoding by Hugging Face's own `generate`: what exported bundles must agree with."""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
@@ -62,7 +63,7 @@ def generate_beams(
             chosen = members[start : start + BEAM_SOURCES]
             found = _run(model, [sources[index] for index in chosen], restricting, config)
             for index, tokens, score in zip(chosen, found.sequences.tolist(), found.sequences_scores, strict=True):
-                words = [token for token in tokens[1:] if token not in (restricting.end_id, restricting.pad_id)]
+                words = list(itertools.takewhile(lambda token: token != restricting.end_id, tokens[1:]))
                 outputs[index] = BeamOutput(words, float(score))
     return [outputs[index] for index in range(len(sources))]
 

@@ -12,6 +12,7 @@ from export.transformer.hugging_face import Checkpoint
 from service.bundle import Tokenizer
 
 SOURCE_FILE, TARGET_FILE, IDS_FILE, TOKENIZER_FILE = "source.spm", "target.spm", "vocab.json", "tokenizer.json"
+TARGET_IDS_FILE = "target_vocab.json"
 SAMPLE = "a"
 LibraryTokenizer = Any
 """A tokenizer of the library, each class of which has attributes of its own."""
@@ -28,10 +29,13 @@ class Prepared(NamedTuple):
 
     @property
     def words(self) -> int:
-        """Ids from here on have no piece."""
-        file = self.tokenizer.ids_file
-        known: dict[str, int] = self.library.get_vocab() if file is None else json.loads(self.contents[file])
-        return max(known.values()) + 1
+        """Source ids from here on have no piece."""
+        return self._pieces(self.tokenizer.ids_file)
+
+    @property
+    def target_words(self) -> int:
+        """Target ids from here on have no piece."""
+        return self._pieces(self.tokenizer.target_ids_file or self.tokenizer.ids_file)
 
     def source_ids(self, text: str) -> list[int]:
         """Encode a source text with all that belongs around it."""
@@ -47,6 +51,10 @@ class Prepared(NamedTuple):
         """Decode target ids without start and end symbol."""
         text: str = self.library.decode(list(ids), skip_special_tokens=True)
         return text
+
+    def _pieces(self, file: str | None) -> int:
+        known: dict[str, int] = self.library.get_vocab() if file is None else json.loads(self.contents[file])
+        return max(known.values()) + 1
 
 
 def prepare(checkpoint: Checkpoint, languages: Languages) -> Prepared:
@@ -69,7 +77,8 @@ def prepare(checkpoint: Checkpoint, languages: Languages) -> Prepared:
     source, target, ids = files
     special = {*tokenizer.all_special_ids, *target_in_source, start_id, first_id} - {None}
     made = Tokenizer(
-        kind=kind, source_file=source, target_file=target, ids_file=ids, pad_id=tokenizer.pad_token_id,
+        kind=kind, source_file=source, target_file=target, ids_file=ids,
+        target_ids_file=TARGET_IDS_FILE if TARGET_IDS_FILE in contents else None, pad_id=tokenizer.pad_token_id,
         unknown_id=tokenizer.unk_token_id, start_id=start_id, end_id=tokenizer.eos_token_id,
         source_prefix=tuple(prefix), source_suffix=tuple(suffix), special_ids=tuple(sorted(special)),
     )  # fmt: skip
@@ -131,11 +140,11 @@ def _marian_target(tokenizer: LibraryTokenizer, code: str) -> list[int]:
 def _files(tokenizer: LibraryTokenizer) -> tuple[tuple[str, str, str | None], dict[str, bytes], Any]:
     """Return the names of source, target and ids file, their contents, and the kind."""
     if _kind(tokenizer) == "MarianTokenizer":
-        if tokenizer.separate_vocabs:
-            raise ValueError("source and target have vocabularies of their own; this version exports Marian models "
-                             "that share one")  # fmt: skip
         source, target = (Path(path).read_bytes() for path in tokenizer.spm_files)
         contents = {SOURCE_FILE: source, TARGET_FILE: target, IDS_FILE: _json(tokenizer.encoder)}
+        if tokenizer.separate_vocabs:
+            _check_separate(tokenizer)
+            contents[TARGET_IDS_FILE] = _json(tokenizer.target_encoder)
         return (SOURCE_FILE, TARGET_FILE, IDS_FILE), contents, "sentencepiece"
     if _kind(tokenizer) == "M2M100Tokenizer":
         ids = {**tokenizer.encoder, **tokenizer.lang_token_to_id}
@@ -147,6 +156,16 @@ def _files(tokenizer: LibraryTokenizer) -> tuple[tuple[str, str, str | None], di
     whole = json.loads(tokenizer.backend_tokenizer.to_str())
     whole |= {"truncation": None, "padding": None}
     return (TOKENIZER_FILE, TOKENIZER_FILE, None), {TOKENIZER_FILE: _json(whole)}, "tokenizers"
+
+
+def _check_separate(tokenizer: LibraryTokenizer) -> None:
+    """Raise ValueError where two vocabularies number the symbols differently that a bundle has one number for."""
+    for symbol in (tokenizer.eos_token, tokenizer.unk_token):
+        numbers = tokenizer.encoder[symbol], tokenizer.target_encoder.get(symbol)
+        if numbers[0] != numbers[1]:
+            raise ValueError(f"source and target have vocabularies of their own that number {symbol} differently "
+                             f"({numbers[0]} and {numbers[1]}); this version exports those that agree on it"
+                             )  # fmt: skip
 
 
 def _json(content: dict[str, Any]) -> bytes:

@@ -142,8 +142,9 @@ def rules_of(model: PreTrainedModel, prepared: Prepared) -> Rules:
     """Return what restricts the choice of words: padding, single bad words, suppressed ids and ids without a word."""
     config: Any = model.generation_config
     bad = [words[0] for words in config.bad_words_ids or [] if len(words) == 1]
-    nameless = range(prepared.words, model.config.vocab_size)
-    suppressed = {prepared.tokenizer.pad_id, *bad, *(config.suppress_tokens or []), *nameless}
+    vocabulary = len(cast("Any", model).lm_head.weight)
+    nameless = range(prepared.target_words, vocabulary)
+    suppressed = {prepared.tokenizer.pad_id, *bad, *(config.suppress_tokens or []), *nameless} & set(range(vocabulary))
     special = prepared.tokenizer
     return Rules(special.pad_id, special.start_id, special.end_id, prepared.first_id,
                  tuple(sorted(suppressed - {special.end_id})))  # fmt: skip

@@ -2,9 +2,10 @@
 
 import io
 import json
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import sentencepiece as spm
 import tokenizers
@@ -17,7 +18,24 @@ from export.original import Languages
 from export.training import templates
 from export.transformer import marian_vocabulary
 
-TEXTS = [text for pair in list(templates.sentences())[::20] for text in pair]
+
+class Words(NamedTuple):
+    """What tokenizers are made of: texts of both languages, and about how many pieces."""
+
+    texts: list[str]
+    size: int
+
+
+FEW = Words([text for pair in list(templates.sentences())[::20] for text in pair], 300)
+
+
+class Writer(Protocol):
+    """Writes a random checkpoint with a tokenizer."""
+
+    def __call__(self, folder: Path, words: Words = ...) -> None:
+        """Write it into an empty folder."""
+
+
 SIZES: dict[str, Any] = {
     "d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
     "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 20, "max_position_embeddings": 64,
@@ -26,19 +44,37 @@ SIZES: dict[str, Any] = {
 FAIRSEQ: dict[str, Any] = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
 
 
-def marian(folder: Path) -> None:
+def marian(folder: Path, words: Words = FEW) -> None:
     """Write a MarianMT checkpoint."""
-    marian_vocabulary.train(TEXTS, 400, folder)
+    marian_vocabulary.train(words.texts, words.size + 100, folder)
+    ids = marian_vocabulary.load(folder)
+    pad = ids.pad_id
+    config = transformers.MarianConfig(
+        **SIZES, vocab_size=len(ids.ids), decoder_vocab_size=len(ids.ids), pad_token_id=pad, decoder_start_token_id=pad,
+        eos_token_id=0, forced_eos_token_id=0, scale_embedding=True, activation_function="swish",
+    )  # fmt: skip
+    _save(transformers.MarianMTModel(config), folder, bad_words_ids=[[pad]], num_beams=4, max_length=512)
+
+
+def marian_separate(folder: Path, words: Words = FEW) -> None:
+    """Write a MarianMT checkpoint whose languages have vocabularies and embeddings of their own."""
+    marian_vocabulary.train(words.texts[::2], 400, folder)
+    marian_vocabulary.train(words.texts, 400, folder / "target")
+    (folder / "target" / "target.spm").replace(folder / "target.spm")
+    (folder / "target" / "vocab.json").replace(folder / "target_vocab.json")
+    shutil.rmtree(folder / "target")
+    described = {"tokenizer_class": "MarianTokenizer", "separate_vocabs": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps(described), encoding="utf-8")
     config = transformers.MarianConfig(
         **SIZES, vocab_size=400, decoder_vocab_size=400, pad_token_id=399, decoder_start_token_id=399, eos_token_id=0,
-        forced_eos_token_id=0, scale_embedding=True, activation_function="swish",
+        share_encoder_decoder_embeddings=False, scale_embedding=True, activation_function="swish",
     )  # fmt: skip
-    _save(transformers.MarianMTModel(config), folder, bad_words_ids=[[399]], num_beams=4, max_length=512)
+    _save(transformers.MarianMTModel(config), folder, bad_words_ids=[[399]])
 
 
-def m2m_100(folder: Path) -> None:
+def m2m_100(folder: Path, words: Words = FEW) -> None:
     """Write an M2M100 checkpoint: SentencePiece, numbered by vocab.json, and a hundred languages behind."""
-    content, pieces = _sentence_pieces()
+    content, pieces = _sentence_pieces(words)
     (folder / "sentencepiece.bpe.model").write_bytes(content)
     numbers = {piece: number for number, piece in enumerate(["<s>", "<pad>", "</s>", "<unk>", *reversed(pieces)])}
     (folder / "vocab.json").write_text(json.dumps(numbers), encoding="utf-8")
@@ -48,12 +84,14 @@ def m2m_100(folder: Path) -> None:
     _save(transformers.M2M100ForConditionalGeneration(config), folder, num_beams=5, max_length=200)
 
 
-def nllb(folder: Path) -> None:
+def nllb(folder: Path, words: Words = FEW) -> None:
     """Write an NLLB checkpoint: M2M100's network, a tokenizer.json with two hundred languages."""
     learned = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))  # noqa: S106 # A piece.
     learned.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>", "<pad>", "</s>", "<unk>"], show_progress=False)
-    learned.train_from_iterator(TEXTS, trainer)
+    trainer = trainers.BpeTrainer(
+        vocab_size=words.size, special_tokens=["<s>", "<pad>", "</s>", "<unk>"], show_progress=False
+    )
+    learned.train_from_iterator(words.texts, trainer)
     described = json.loads(learned.to_str())["model"]
     merges = [tuple(merge) for merge in described["merges"]]
     library = transformers.NllbTokenizer(described["vocab"], merges)  # type: ignore[arg-type] # Pairs are read too.
@@ -62,9 +100,9 @@ def nllb(folder: Path) -> None:
     _save(transformers.M2M100ForConditionalGeneration(config), folder, max_length=200)
 
 
-def mbart(folder: Path) -> None:
+def mbart(folder: Path, words: Words = FEW) -> None:
     """Write an mBART checkpoint, of the first version: the decoder starts with the language."""
-    _, pieces = _sentence_pieces()
+    _, pieces = _sentence_pieces(words)
     languages = ["ko_KR", "en_XX"]
     vocabulary = [(piece, 0.0) for piece in ("<s>", "<pad>", "</s>", "<unk>")]
     vocabulary += [(piece, -1.0 - 0.01 * rank) for rank, piece in enumerate(pieces)]
@@ -74,10 +112,12 @@ def mbart(folder: Path) -> None:
     _save(transformers.MBartForConditionalGeneration(config), folder, max_length=200)
 
 
-def bart(folder: Path) -> None:
+def bart(folder: Path, words: Words = FEW) -> None:
     """Write a BART checkpoint: bytes as letters, a start symbol before the source and as the first word."""
     learned = tokenizers.ByteLevelBPETokenizer()
-    learned.train_from_iterator(TEXTS, 400, show_progress=False, special_tokens=["<s>", "<pad>", "</s>", "<unk>"])
+    learned.train_from_iterator(
+        words.texts, words.size + 100, show_progress=False, special_tokens=["<s>", "<pad>", "</s>", "<unk>"]
+    )
     described = json.loads(learned.to_str())["model"]
     merges = [tuple(merge) for merge in described["merges"]]
     library = transformers.BartTokenizer(described["vocab"], merges)  # type: ignore[arg-type] # Pairs are read too.
@@ -86,9 +126,9 @@ def bart(folder: Path) -> None:
     _save(transformers.BartForConditionalGeneration(config), folder, forced_bos_token_id=0, no_repeat_ngram_size=3)
 
 
-def t5(folder: Path) -> None:
+def t5(folder: Path, words: Words = FEW) -> None:
     """Write a T5 checkpoint with gates: distances instead of positions, sizes of heads that do not add up."""
-    _, pieces = _sentence_pieces()
+    _, pieces = _sentence_pieces(words)
     vocabulary = [(piece, 0.0) for piece in ("<pad>", "</s>", "<unk>")]
     vocabulary += [(piece, -1.0 - 0.01 * rank) for rank, piece in enumerate(pieces)]
     library = transformers.T5Tokenizer(vocabulary, extra_ids=5)
@@ -101,7 +141,7 @@ def t5(folder: Path) -> None:
     _save(transformers.T5ForConditionalGeneration(config), folder, decoder_start_token_id=0)
 
 
-FAMILIES: dict[str, Callable[[Path], None]] = {
+FAMILIES: dict[str, Writer] = {
     "marian": marian, "m2m_100": m2m_100, "nllb": nllb, "mbart": mbart, "bart": bart, "t5": t5
 }  # fmt: skip
 LANGUAGES = {"nllb": Languages("kor_Hang", "eng_Latn"), "t5": Languages("ko", "en", "translate Korean to English:")}
@@ -112,11 +152,12 @@ def languages_of(family: str) -> Languages:
     return LANGUAGES.get(family, Languages("ko", "en"))
 
 
-def _sentence_pieces() -> tuple[bytes, list[str]]:
+def _sentence_pieces(words: Words) -> tuple[bytes, list[str]]:
     """Train a model; return it and its pieces without the special ones."""
     written = io.BytesIO()
     spm.SentencePieceTrainer.train(
-        sentence_iterator=iter(TEXTS), model_writer=written, vocab_size=300, model_type="bpe", minloglevel=2,
+        sentence_iterator=iter(words.texts), model_writer=written, vocab_size=words.size, model_type="bpe",
+        minloglevel=2,
         bos_id=0, pad_id=1, eos_id=2, unk_id=3, num_threads=1,
     )  # fmt: skip
     model = spm.SentencePieceProcessor()

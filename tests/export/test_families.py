@@ -18,7 +18,7 @@ from service.engine.lane import Lane
 from service.engine.layout import Layout
 from service.engine.session import OnnxModel, Stepped
 from service.tokenizer import Tokenizer
-from tests.export.families import FAMILIES, languages_of
+from tests.export.families import FAMILIES, languages_of, marian_separate
 from tests.export.tiny import PAIRS
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")]
@@ -176,6 +176,23 @@ def test_int8(name: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(alone.log_probs, together.log_probs[:1])
     types = {node.op_type for node in onnx.load_from_string(made.contents["decoder_step.onnx"]).graph.node}
     assert {"MatMulInteger", "TensorScatter"} <= types
+
+
+def test_vocabularies_of_their_own(tmp_path: Path) -> None:
+    """A Marian model may number the words of its languages separately."""
+    marian_separate(tmp_path)
+    loaded = originals.load(tmp_path, languages_of("marian"), SAMPLE)
+    assert isinstance(loaded, TransformerOriginal)
+    made = bundle_writer.make(loaded, order())
+    tokenizer = Tokenizer.from_bundle(made)
+
+    assert len(SAMPLE) == made.manifest.parity.identical_sentences
+    assert ("vocab.json", "target_vocab.json") == (made.manifest.tokenizer.ids_file,
+                                                   made.manifest.tokenizer.target_ids_file)  # fmt: skip
+    for source, target in SAMPLE:
+        assert tuple(loaded.source_ids(source)) == tokenizer.encode(source).ids
+        assert tuple(loaded.target_ids(target)) == tokenizer.encode_target(target)
+        assert target == tokenizer.decode(tokenizer.encode_target(target))
 
 
 @pytest.fixture
