@@ -6,9 +6,14 @@ DRAGOMAN_SEED repeats a run.
 import os
 import random
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
+import pytest
+
 from tests.hostile.abuse import ABUSES, HELLO, rapid_reset
+from tests.hostile.frames import DATA, END_STREAM, call_fields, frame, headers, kinds, message, translate
 from tests.hostile.messages import PATIENT, SERVICE, Ask, twisted
 from tests.hostile.storm import judge, rounds
 from tests.hostile.wire import split
@@ -43,6 +48,35 @@ def test_streams_that_are_reset_at_once_end_nobody_elses_calls() -> None:
         for attack in attacks:
             attack.result(60.0)
         assert ["cba"] == live.translate("abc")
+
+
+def test_tokens_that_are_no_text_stay_out_of_the_log() -> None:
+    """Bytes that are no UTF-8 in metadata are not written down, whatever header they are in."""
+    fields = [*call_fields(), (b"authorization", b"Bearer canary-\xff\xfe")]
+    with LiveServer([loaded(reversing())]) as live:
+        with socket.create_connection(split(live.ready.address), timeout=20.0) as connection:
+            data = message(translate("abc"))
+            connection.sendall(HELLO + headers(1, fields) + frame(DATA, END_STREAM, 1, data))
+            received = b""
+            while "headers" not in kinds(received) and "reset" not in kinds(received):
+                part = connection.recv(65536)
+                assert part, "the connection was closed without an answer"
+                received += part
+        assert ["cba"] == live.translate("abc")
+        assert "canary" not in live.log.getvalue()
+
+
+def test_probes_that_are_no_message_are_refused() -> None:
+    """INVALID_ARGUMENT, as for any call, and no bug in the log."""
+    with LiveServer([loaded(reversing())], health_port=0) as live:
+        assert live.ready.health_address is not None
+        for address in (live.ready.address, live.ready.health_address):
+            with grpc.insecure_channel(address) as channel:
+                probe: Callable[..., bytes] = channel.unary_unary("/grpc.health.v1.Health/Check")
+                with pytest.raises(grpc.RpcError) as caught:
+                    probe(b"\xff\xff", timeout=20.0)
+            assert grpc.StatusCode.INVALID_ARGUMENT is caught.value.code()
+        assert "ERROR" not in live.log.getvalue()
 
 
 def test_twisted_calls_are_other_calls() -> None:

@@ -49,3 +49,21 @@ def test_text() -> None:
 def test_level(level: str, count: int) -> None:
     """Requests are INFO; libraries are heard from WARNING on."""
     assert count == len(lines("json", level))
+
+
+def test_what_clients_sent_wrong_stays_out() -> None:
+    """gRPC logs values that are no text, tokens among them, and calls that broke off; its own troubles are heard."""
+    stream = io.StringIO()
+    logs.configure("json", "info", stream)
+    library = logging.getLogger("grpc._cython.cygrpc")
+    try:
+        b"a secret \xff".decode()
+    except UnicodeDecodeError:
+        library.exception("Invalid encoding on %s", b"a secret \xff")
+    try:
+        raise RuntimeError("its own trouble")
+    except RuntimeError:
+        library.exception("Unexpected")
+    written = stream.getvalue()
+    assert "a secret" not in written
+    assert "its own trouble" in written
