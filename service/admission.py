@@ -93,12 +93,16 @@ class Admission:
     def take(self, segments: int, held: int = 0) -> None:
         """Count segments of a request that already holds some; only this module calls it."""
         self._check(held + segments)
+        self.expect_room(segments)
+        self._admitted += segments
+        self._idle.clear()
+
+    def expect_room(self, segments: int = 1) -> None:
+        """Raise OverloadedError where so many would be refused now; nothing is taken."""
         if self._admitted + segments > self._capacity:
             wait = self._retry_after()
             message = f"{self._admitted} texts are waiting or running, at most {self._capacity} may be"
             raise OverloadedError(f"{message}; retry after {wait:.1f} s", retry_after=wait)
-        self._admitted += segments
-        self._idle.clear()
 
     def take_back(self, segments: int, since: float) -> None:
         """Take a permit back; only the permit calls this."""

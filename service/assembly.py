@@ -1,12 +1,13 @@
 """What a loaded model is given to serve: an engine, a way back to the event loop, metrics, somebody who watches it."""
 
 import asyncio
-import time
+import os
 from collections.abc import Awaitable, Callable
 
 from service.bundle import Manifest
 from service.catalog import Served
 from service.config import Settings
+from service.delivery import Delivery
 from service.engine.engine import Engine
 from service.engine.layout import Layout
 from service.engine.scheduler import Limits
@@ -43,14 +44,9 @@ class Assembly:
         card = loaded.model.manifest.model
         labels = ModelLabels(loaded.name, loaded.version, card.family, loaded.provider, card.precision)
 
-        def hand_over(outputs: list[Output]) -> None:
-            now = time.monotonic()
-            handed = [output.handed_over(now) for output in outputs]
-            observer.observe_outputs(handed)
-            streams.dispatch(handed)
-
-        def deliver(outputs: list[Output]) -> None:
-            loop.call_soon_threadsafe(hand_over, outputs)
+        def hand_out(outputs: list[Output]) -> None:
+            observer.observe_outputs(outputs)
+            streams.dispatch(outputs)
 
         def fail(error: BaseException) -> None:
             loop.call_soon_threadsafe(self._engine_failed, loaded.name, streams, error)
@@ -59,7 +55,7 @@ class Assembly:
         engine = Engine(
             model=loaded.model,
             limits=self._limits(loaded.model.manifest),
-            deliver=deliver,
+            deliver=Delivery(loop, hand_out),
             observer=observer,
             on_failure=fail,
         )
@@ -77,6 +73,8 @@ class Assembly:
             loaded.name, streams.__len__, lambda: sum(observer.step.counts) + sum(observer.encode.counts)
         )
         engine.start()
+        if self._settings.engine_nice and engine.thread_id is not None:
+            os.setpriority(os.PRIO_PROCESS, engine.thread_id, self._settings.engine_nice)
         return served
 
     def take_down(self, served: Served) -> None:

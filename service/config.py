@@ -65,6 +65,9 @@ class Settings:
         int, Meta(ge=1, le=256, description="server processes on the CPU that share the port, each with all models")
     ] = 1
     max_rows: Annotated[int, Meta(ge=1, le=4096, description="rows of the decoder batch")] = 64
+    engine_nice: Annotated[
+        int, Meta(ge=0, le=19, description="nice value of engine threads: above 0, calls go before steps (Linux)")
+    ] = 0
     cache_megabytes: Annotated[
         int, Meta(ge=1, le=1 << 20, description="memory for the caches of one model, in 10^6 bytes, where it has any")
     ] = 1024
@@ -122,6 +125,9 @@ class Settings:
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")
     ] = "info"
+    log_texts: Annotated[
+        Literal["never", "always"], Meta(description="never, or always: texts and translations enter the log")
+    ] = "never"
     otlp_endpoint: Annotated[
         str | None, Meta(description="where spans go by OTLP over gRPC, such as http://127.0.0.1:4317")
     ] = None

@@ -52,7 +52,7 @@ class TextFormatter(logging.Formatter):
 
 
 class RequestLine(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """What the log says of one request: sizes and times, never text. Times in milliseconds."""
+    """What the log says of one request: sizes and times, and no text by itself. Times in milliseconds."""
 
     time: str = ""
     level: str = ""
@@ -75,6 +75,9 @@ class RequestLine(msgspec.Struct, omit_defaults=True, kw_only=True):
     encode_ms: float = 0.0
     decode_ms: float = 0.0
     total_ms: float = 0.0
+    source_texts: list[str] = []
+    target_texts: list[str] = []
+    """Both are empty unless the operator wants them; the best translations."""
 
 
 class RequestLog:

@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
-from service import logs, pages, tracing, vitals
+from service import gpu_vitals, logs, pages, tracing, vitals
 from service.admission import Admission
 from service.assembly import Assembly
 from service.catalog import Catalog
@@ -28,7 +28,7 @@ from service.rpc.border import Border
 from service.rpc.health import SERVICE, Probes, tell
 from service.rpc.metrics_port import MetricsServer
 from service.rpc.model_servicer import ModelServicer
-from service.rpc.servicer import TranslationServicer
+from service.rpc.servicer import AllTexts, NoTexts, TranslationServicer
 from service.stream import Streams
 from service.translator import Translator
 from service.versions import Versions
@@ -89,6 +89,8 @@ class Server:
             address = transport.listen(self._grpc, settings)  # before anything slow is done
             registry, host, port = self._metrics.registry, settings.host, settings.metrics_port
             self._http, metrics_url = transport.listen_for_metrics(registry, host, port)
+        if settings.log_texts == "always":
+            logger.warning("TEXTS AND TRANSLATIONS ENTER THE LOG (log_texts); whoever reads the log reads them")
         await self._set_health()
         self._probed, health_address = await transport.serve_health(self._health, settings)
         await self._manager.start()
@@ -102,6 +104,8 @@ class Server:
         await self._set_health()
         self._spawn(self._watchdog.watch(self._report_stalled))
         self._spawn(vitals.watch_loop(self._metrics.loop_lag.add))
+        if (gpus := gpu_vitals.open_gpus()) is not None:
+            self._metrics.registry.register(gpus)
         if settings.model_poll_seconds:
             self._spawn(self._manager.poll(settings.model_poll_seconds))
         self._metrics.set_limits(settings.max_rows, settings.max_waiting)
@@ -162,7 +166,8 @@ class Server:
         settings = self._settings
         limits = JobLimits(settings.max_texts_per_request, settings.max_text_bytes, settings.max_rows)
         translator = Translator(self.admission, limits)
-        servicer = TranslationServicer(self._catalog, translator, settings.segments_in_flight)
+        texts = AllTexts() if settings.log_texts == "always" else NoTexts()
+        servicer = TranslationServicer(self._catalog, translator, settings.segments_in_flight, texts)
         border = Border(self._metrics, self._log, self._access, self._spans)
         server.add_generic_rpc_handlers((servicer.handlers(border),))
         guarded = self._access if settings.health_access == "clients" else None

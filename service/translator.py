@@ -64,6 +64,10 @@ class Translator:
         """Return a request id that no other call has, even where clients repeat theirs."""
         return f"{request_id}/{next(self._serial)}"
 
+    def expect_room(self) -> None:
+        """Raise OverloadedError where not even one text would be admitted: before anything is done for it."""
+        self._admission.expect_room()
+
     async def translate(self, served: Served, job: Job) -> Result:
         """Translate all texts of a job, or refuse it at once; raises ServiceError."""
         recipe = check(served, job, self._limits, self._recipes)

@@ -69,6 +69,11 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
+    @property
+    def thread_id(self) -> int | None:
+        """The operating system's id of its thread; None: there is none."""
+        return None if self._thread is None else self._thread.native_id
+
     def stop(self) -> None:
         """End the engine thread and wait for it; what is still in it fails as UNAVAILABLE."""
         self._post(None)

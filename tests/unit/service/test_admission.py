@@ -30,6 +30,16 @@ def test_all_texts_of_a_request_or_none() -> None:
     assert 0 == admission.admitted
 
 
+def test_room_is_asked_for_before_anything_is_done() -> None:
+    """Nothing is taken; without room it is refused as by admitting."""
+    admission = Admission(1)
+    admission.expect_room()
+    with admission.admit(1), pytest.raises(OverloadedError):
+        admission.expect_room()
+    admission.expect_room()
+    assert 0 == admission.admitted
+
+
 def test_a_permit_returns_with_an_error_too() -> None:
     """Whatever way the block is left."""
     admission = Admission(1)
