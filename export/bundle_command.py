@@ -12,6 +12,7 @@ from export.graphs import DEFAULT_OPSET
 from export.half import provable
 from export.original import Facts, Languages
 from export.quantize import OPSETS
+from export.sentences import BEAM
 from export.training.corpus import read_tsv
 from export.verify import verify
 from service import bundle
@@ -39,6 +40,7 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=PARITY_SENTENCES, help="how many of them (default: %(default)s)")
     parser.add_argument("--test-set", type=Path, action="append", default=[], metavar="TSV",
                         help="measure chrF and BLEU on it; may be given again")  # fmt: skip
+    parser.add_argument("--test-beam", type=int, metavar="SIZE", help="measure them by beam search too")
     parser.add_argument("--force", action="store_true", help="replace a bundle of the same name and version")
 
 
@@ -56,7 +58,8 @@ def run_bundle(arguments: argparse.Namespace) -> int:
         target_language=arguments.target_language, license=arguments.license, precision=arguments.precision,
         data=arguments.data,
     )  # fmt: skip
-    made = bundle_writer.make(original, Order(card, arguments.version, arguments.opset, pairs, tests))
+    beam = None if arguments.test_beam is None else BEAM._replace(size=arguments.test_beam)
+    made = bundle_writer.make(original, Order(card, arguments.version, arguments.opset, pairs, tests, beam))
     folder = bundle_writer.write(made, arguments.repository, replace=arguments.force)
     _print_parity(made.manifest.parity)
     for quality in made.manifest.quality:

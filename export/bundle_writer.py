@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 import onnx
 
-from export import onnx_decoding, self_test
+from export import engine_decoding, onnx_decoding, self_test
+from export.decoding import Beam
 from export.finite import WatchedModel
 from export.graphs import STATE_PREFIX, Graphs
 from export.half import provable
@@ -40,6 +41,8 @@ class Order:
     parity_pairs: Pairs
     test_sets: tuple[tuple[str, Pairs], ...]
     """Name and (source, reference) pairs of each."""
+    beam: Beam | None = None
+    """What they are also measured with, besides greedy decoding."""
 
 
 def make(original: Original, order: Order) -> Bundle:
@@ -47,7 +50,9 @@ def make(original: Original, order: Order) -> Bundle:
     assembled = assemble(original, order)
     onnx_model = WatchedModel.load(provable(assembled))
     parity = verify(onnx_model, original, order.parity_pairs)
-    quality = tuple(measure(onnx_model, original, name, pairs) for name, pairs in order.test_sets)
+    quality = tuple(measure(onnx_model, original, test_set) for test_set in order.test_sets)
+    if order.beam is not None:
+        quality += tuple(measure(onnx_model, original, test_set, order.beam) for test_set in order.test_sets)
     parity = onnx_model.counted(parity)
     recorded = self_test.choose(onnx_model, original, [source for source, _ in order.parity_pairs])
     manifest = msgspec.structs.replace(assembled.manifest, parity=parity, quality=quality, self_test=recorded)
@@ -83,11 +88,16 @@ def describe(facts: Facts, traced: Graphs, order: Order, contents: dict[str, byt
     )
 
 
-def measure(model: OnnxModel, original: Original, name: str, pairs: Pairs) -> Quality:
-    """Translate a test set with the bundle itself and score it."""
-    outputs = onnx_decoding.greedy_sorted(model, [original.source_ids(source) for source, _ in pairs])
-    translations = [original.target_text(output.target_ids) for output in outputs]
-    found = score(translations, [reference for _, reference in pairs])
+def measure(model: OnnxModel, original: Original, test_set: tuple[str, Pairs], beam: Beam | None = None) -> Quality:
+    """Translate a test set with the bundle itself, greedily or by beam search, and score it."""
+    name, pairs = test_set
+    sources = [original.source_ids(source) for source, _ in pairs]
+    if beam is None:
+        targets = [output.target_ids for output in onnx_decoding.greedy_sorted(model, sources)]
+    else:
+        targets = [output.target_ids for output in engine_decoding.search(model, sources, beam)]
+        name = f"{name}, beam {beam.size}"
+    found = score([original.target_text(ids) for ids in targets], [reference for _, reference in pairs])
     return Quality(name, round(found.chrf, 2), round(found.bleu, 2), found.chrf_signature, found.bleu_signature)
 
 
