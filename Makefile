@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= 2.13.0
 TARGET ?= cpu
+GPU_PYTHON ?= 3.12
 ARGS ?=
 export ORT_DISABLE_TELEMETRY := 1
 
@@ -12,10 +13,14 @@ BASE := $(VENV)/.base
 DEV := $(VENV)/.dev
 PROTOS := protos/dragoman/v1/translation.proto protos/dragoman/v1/models.proto
 STUBS := $(foreach proto,$(PROTOS:protos/%.proto=%),$(addprefix $(proto)_pb2,.py .pyi _grpc.py _grpc.pyi))
+# What `python -m tests.gpu` needs beside torch, transformers, onnx, numpy and onnxruntime-gpu.
+GPU_PACKAGES := colorama googleapis-common-protos grpcio grpcio-health-checking grpcio-reflection hypothesis iniconfig \
+	lxml msgspec packaging pluggy portalocker prometheus-client protobuf pygments pytest pytest-asyncio pyyaml regex \
+	sacrebleu safetensors sentencepiece sentencex sortedcontainers tabulate typing-extensions uvloop
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check bench curve coverage fuzz soak image image-test fmt proto lock clean format-check lint types imports api stubs
+.PHONY: help serve test check bench curve gpu gpu-packages coverage fuzz soak image image-test fmt proto lock clean format-check lint types imports api stubs
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +39,15 @@ bench: $(DEV) ## Run the benchmarks
 
 curve: $(DEV) ## Draw latency against rate, up to 150 % of capacity, for the embedded models, into docs/
 	@$(BIN)/python -m tests.benchmark.curve $(ARGS)
+
+gpu: $(DEV) ## Run the GPU tests and the GPU benchmark; ARGS="--provider cpu --quick" rehearses without one
+	@$(BIN)/python -m tests.gpu $(ARGS)
+
+gpu-packages: $(BIN)/python ## Pack what a GPU machine without a network lacks into build/gpu-packages.tar.gz
+	@mkdir -p build
+	@$(PIP) --target build/gpu-packages --upgrade --python-version $(GPU_PYTHON) --only-binary=:all: --no-deps \
+		-c constraints.txt $(GPU_PACKAGES)
+	@tar -czf build/gpu-packages.tar.gz -C build gpu-packages && du -h build/gpu-packages.tar.gz
 
 coverage: $(DEV) ## Run the suite and show which lines and branches of service it missed
 	@$(BIN)/python -m pytest --cov $(ARGS)
