@@ -275,7 +275,7 @@ def _read(folder: Path, name: str, limit: int = MAX_FILE_BYTES) -> bytes:
                 raise BundleError(f"{path} is no plain file; a bundle holds plain files only")
             if found.st_size > limit:
                 raise BundleError(f"{path} is larger than {limit} bytes; this belongs to no bundle")
-            return file.read(limit)
+            return file.read(found.st_size)  # room for `limit` bytes would be taken at once
     except FileNotFoundError as error:
         raise BundleError(f"{path} is missing; give the folder of a whole bundle") from error
     except OSError as error:
