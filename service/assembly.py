@@ -8,7 +8,9 @@ from service.bundle import Manifest
 from service.catalog import Served
 from service.config import Settings
 from service.delivery import Delivery
+from service.engine.device.batch import AnyModel
 from service.engine.engine import Engine
+from service.engine.fleet import Fleet
 from service.engine.layout import Layout
 from service.engine.scheduler import Limits
 from service.metrics import Metrics, ModelLabels
@@ -36,12 +38,31 @@ class Assembly:
         self._watchdog = watchdog
         self._engine_failed = engine_failed
         self._changed = changed
-        self._observers: dict[Served, ModelMetrics] = {}
+        self._observers: dict[Served, list[ModelMetrics]] = {}
 
     def put_up(self, loaded: Loaded) -> Served:
-        """Give a model its engine, and the engine its way back to the event loop: one wake-up per step."""
-        loop, streams = asyncio.get_running_loop(), Streams()
-        card = loaded.model.manifest.model
+        """Give a model an engine on each device, and the engines their way back to the event loop."""
+        streams, observers = Streams(), list[ModelMetrics]()
+        engines = [self._engine(loaded, model, streams, observers) for model in loaded.models]
+        served = Served(
+            name=loaded.name,
+            version=loaded.version,
+            provider=loaded.provider,
+            manifest=loaded.manifest,
+            tokenizer=loaded.tokenizer,
+            engine=engines[0] if len(engines) == 1 else Fleet(engines),
+            streams=streams,
+        )
+        self._observers[served] = observers
+        served.engine.start()
+        for engine in engines if self._settings.engine_nice else ():
+            if engine.thread_id is not None:
+                os.setpriority(os.PRIO_PROCESS, engine.thread_id, self._settings.engine_nice)
+        return served
+
+    def _engine(self, loaded: Loaded, model: AnyModel, streams: Streams, observers: list[ModelMetrics]) -> Engine:
+        """Make one of a model's engines: one wake-up of the event loop per step."""
+        loop, card = asyncio.get_running_loop(), model.manifest.model
         labels = ModelLabels(loaded.name, loaded.version, card.family, loaded.provider, card.precision)
 
         def hand_out(outputs: list[Output]) -> None:
@@ -51,36 +72,20 @@ class Assembly:
         def fail(error: BaseException) -> None:
             loop.call_soon_threadsafe(self._engine_failed, loaded.name, streams, error)
 
-        observer = self._metrics.add_model(labels, loaded.seconds, pending=streams.__len__)
-        engine = Engine(
-            model=loaded.model,
-            limits=self._limits(loaded.model.manifest),
-            deliver=Delivery(loop, hand_out),
-            observer=observer,
-            on_failure=fail,
-        )
-        served = Served(
-            name=loaded.name,
-            version=loaded.version,
-            provider=loaded.provider,
-            manifest=loaded.model.manifest,
-            tokenizer=loaded.tokenizer,
-            engine=engine,
-            streams=streams,
-        )
-        self._observers[served] = observer
-        self._watchdog.add(
-            loaded.name, streams.__len__, lambda: sum(observer.step.counts) + sum(observer.encode.counts)
-        )
-        engine.start()
-        if self._settings.engine_nice and engine.thread_id is not None:
-            os.setpriority(os.PRIO_PROCESS, engine.thread_id, self._settings.engine_nice)
-        return served
+        def pending() -> int:
+            return len(streams) if len(loaded.models) == 1 else engine.inside
+
+        observer = self._metrics.add_model(labels, loaded.seconds, pending)
+        engine = Engine(model, self._limits(model.manifest), Delivery(loop, hand_out), observer, fail)
+        observers.append(observer)
+        self._watchdog.add(loaded.name, pending, lambda: sum(observer.step.counts) + sum(observer.encode.counts))
+        return engine
 
     def take_down(self, served: Served) -> None:
-        """Forget a model whose engine has ended; what was counted stays counted."""
-        self._watchdog.remove(served.streams.__len__)
-        self._metrics.remove_model(self._observers.pop(served))
+        """Forget a model whose engines have ended; what was counted stays counted."""
+        for observer in self._observers.pop(served):
+            self._watchdog.remove(observer.pending)
+            self._metrics.remove_model(observer)
 
     def refused(self, name: str) -> None:
         """Count a version of this model that could not be loaded."""

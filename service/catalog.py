@@ -7,6 +7,7 @@ from types import TracebackType
 
 from service.bundle import Manifest
 from service.engine.engine import Engine
+from service.engine.fleet import Fleet
 from service.errors import InvalidRequestError, ModelNotFoundError
 from service.repository import version_key
 from service.stream import Streams
@@ -52,7 +53,7 @@ class Served:
     provider: str
     manifest: Manifest
     tokenizer: Tokenizer
-    engine: Engine
+    engine: Engine | Fleet
     streams: Streams
     usage: Usage = field(default_factory=Usage)
 

@@ -58,6 +58,17 @@ class Settings:
     provider: Annotated[
         Literal["auto", "cpu", "cuda", "tensorrt"], Meta(description="where the graphs run: auto, cpu, cuda, tensorrt")
     ] = "auto"
+    devices: Annotated[
+        str,
+        Meta(pattern=r"^\d{1,3}(,\d{1,3})*$", description="GPUs to run on, as in 0,1: an engine on each"),
+    ] = "0"
+    device_megabytes: Annotated[
+        int,
+        Meta(ge=0, description="memory on each GPU for what the rows of one model have, in 10^6 bytes; 0: no bound"),
+    ] = 0
+    tensorrt_engines: Annotated[
+        Path | None, Meta(description="folder for what TensorRT builds; without it, it is built at every start")
+    ] = None
     threads: Annotated[
         int, Meta(ge=0, le=1024, description="threads of one graph run; 0: one less than the processors, at least one")
     ] = 0
@@ -139,6 +150,11 @@ class Settings:
     def run_threads(self) -> int:
         """Threads of one graph run; by itself it leaves one processor of its share to the event loop."""
         return self.threads or max(1, processors() // self.workers - 1)
+
+    @property
+    def device_numbers(self) -> tuple[int, ...]:
+        """The devices to run on, each an engine of its own."""
+        return tuple(map(int, self.devices.split(",")))
 
     @property
     def is_worker(self) -> bool:

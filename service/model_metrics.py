@@ -50,7 +50,7 @@ class ModelMetrics:
     """
 
     def __init__(self, pending: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
-        self._pending = pending
+        self.pending = pending
         self._clock = clock
         self._since = clock()
         self._running = 0
@@ -69,12 +69,12 @@ class ModelMetrics:
     @property
     def running(self) -> int:
         """Texts that were running after the last step and are still there."""
-        return min(self._running, self._pending())
+        return min(self._running, self.pending())
 
     @property
     def waiting(self) -> int:
         """Texts that are there and not running."""
-        return max(0, self._pending() - self._running)
+        return max(0, self.pending() - self._running)
 
     def seconds(self) -> dict[str, float]:
         """Return how long the engine thread did what; what is not known yet to be work is idle, but never less so."""

@@ -4,9 +4,9 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 from service.bundle import Manifest, SelfTest
+from service.engine.device.batch import AnyModel
 from service.engine.engine import Engine
 from service.engine.scheduler import Limits
-from service.engine.session import Model
 from service.errors import BundleError
 from service.request import DecodingParams, Output, Request, StepReport
 from service.tokenizer import Tokenizer
@@ -29,7 +29,7 @@ class _Unobserved:
         """Do nothing."""
 
 
-def prove(model: Model, tokenizer: Tokenizer, recorded: SelfTest) -> None:
+def prove(model: AnyModel, tokenizer: Tokenizer, recorded: SelfTest) -> None:
     """Translate what the export translated; raise BundleError where the result is another.
 
     By the engine that will serve it, so a tokenizer, a graph, a device or a build that computes something else is found
@@ -47,7 +47,7 @@ def prove(model: Model, tokenizer: Tokenizer, recorded: SelfTest) -> None:
         raise _differs(f"the text of {found}", text, recorded.translation)
 
 
-def warm_up(model: Model, max_rows: int) -> None:
+def warm_up(model: AnyModel, max_rows: int) -> None:
     """Decode batches of the sizes and lengths that traffic will bring, so that it finds memory and kernels ready."""
     decoding = model.manifest.decoding
     widths = sorted({min(width, decoding.max_source_tokens) for width in WARM_WIDTHS})
@@ -57,7 +57,7 @@ def warm_up(model: Model, max_rows: int) -> None:
         _decode(model, Limits(max_rows=rows), [Request(str(row), source, params) for row in range(rows)])
 
 
-def _decode(model: Model, limits: Limits, requests: Iterable[Request]) -> Sequence[Output]:
+def _decode(model: AnyModel, limits: Limits, requests: Iterable[Request]) -> Sequence[Output]:
     """Decode all requests together, on this thread; return the last Output of each. Raises what ended one."""
     outputs: list[Output] = []
     failures: list[BaseException] = []

@@ -6,6 +6,7 @@ they are the same however they are summed.
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -138,7 +139,7 @@ def mixing_graph() -> ModelProto:
     return _model(nodes, inputs, outputs, last=np.array([-1]), around=np.array([1, -1]), **constants)
 
 
-def _node(text: str, **attributes: object) -> NodeProto:
+def _node(text: str, **attributes: Any) -> NodeProto:
     operator, *inputs, _, output = text.split()
     return helper.make_node(operator, inputs, [output], **attributes)
 

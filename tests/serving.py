@@ -62,7 +62,7 @@ def reversing(on_step: Callable[[int], None] = lambda rows: None, **limits: int)
 
 def loaded(model: Model, name: str = "toy", version: str = "1") -> models.Loaded:
     """Return the model as if it had been read from a repository."""
-    return models.Loaded(name, version, "cpu", model, tokenizer(), 0.25)
+    return models.Loaded(name, version, "cpu", [model], tokenizer(), 0.25)
 
 
 class Fixed:

@@ -64,6 +64,11 @@ class Engine:
         self._stopping = False
         self._outputs: list[Output] = []
 
+    @property
+    def inside(self) -> int:
+        """Requests in it; the number may be a step old. For any thread."""
+        return len(self._inbox) + self._scheduler.waiting + self._scheduler.running
+
     def start(self) -> None:
         """Start the engine thread."""
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)

@@ -1,6 +1,5 @@
 """A model on ONNX Runtime: run the encoder once, or every row one step."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -15,8 +14,6 @@ from service.errors import BundleError
 from service.request import Float32, Int64
 
 Arrays = dict[str, NDArray[Any]]
-
-logger = logging.getLogger(__name__)
 
 ELEMENT_TYPES = {
     "float32": "tensor(float)",
@@ -55,6 +52,10 @@ class Model(Protocol):
     def manifest(self) -> Manifest:
         """The contract that the graphs keep."""
 
+    @property
+    def provider(self) -> str:
+        """Where it runs, by the name that settings have for it."""
+
     def encode(self, source_ids: Int64, source_lengths: Int64) -> Encoded:
         """Encode `[row, source]` ids, padded behind `source_lengths` `[row]`."""
 
@@ -85,8 +86,7 @@ class OnnxModel:
         Raises BundleError where the graphs are not what the manifest says, StartupError where the provider is not
         to be had.
         """
-        picked, reason = pick_provider(provider)
-        logger.info("%s runs on %s: %s", bundle.name, picked, reason)
+        picked, _ = pick_provider(provider)
         target = Target(picked, threads=threads)
         encoder = open_graph(bundle, bundle.manifest.encoder, target)
         decoder = open_graph(bundle, bundle.manifest.decoder_step, target)

@@ -92,7 +92,7 @@ def test_a_bucket_holds_what_is_needed_and_little_more(groups: int, width: int, 
 @given(st.lists(st.integers(1, 64), min_size=1, max_size=60))
 def test_a_bucket_is_left_only_for_a_much_smaller_one(needs: list[int]) -> None:
     """Rows that come and go one by one change the bucket seldom, and never leave it much too large."""
-    buckets, now = Buckets(64, 16, 0), None
+    buckets, now = Buckets(64, 16, 0), Shape(1, 1, 16, 0)
     for needed in needs:
         before, now = now, buckets.fit(Shape(needed, 1, 1, 0), now)
         assert needed <= now.groups
