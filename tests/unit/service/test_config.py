@@ -40,6 +40,7 @@ def test_flags_go_before_the_environment() -> None:
         ({}, {"DRAGOMAN_PORT": "65536"}, "DRAGOMAN_PORT"),
         ({"log_format": "xml"}, {}, "--log-format"),
         ({"host": ""}, {}, "--host"),
+        ({"devices": "0,"}, {}, "--devices"),
     ],
 )
 def test_a_wrong_value_names_its_source(flags: dict[str, str], environment: dict[str, str], source: str) -> None:
@@ -80,3 +81,9 @@ def test_clients_read_the_environment_here() -> None:
     assert (True, False, False) == (
         colour_wanted({"TERM": "xterm"}), colour_wanted({"NO_COLOR": "1"}), colour_wanted({"TERM": "dumb"})
     )  # fmt: skip
+
+
+def test_devices_are_numbers() -> None:
+    """One by default; several with commas."""
+    assert (0,) == Settings().device_numbers
+    assert (1, 0) == read_settings({"devices": "1,0"}, {}).device_numbers
