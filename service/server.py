@@ -104,8 +104,7 @@ class Server:
         await self._set_health()
         self._spawn(self._watchdog.watch(self._report_stalled))
         self._spawn(vitals.watch_loop(self._metrics.loop_lag.add))
-        if (gpus := gpu_vitals.open_gpus()) is not None:
-            self._metrics.registry.register(gpus)
+        self.watch_gpus(gpu_vitals.open_gpus())
         if settings.model_poll_seconds:
             self._spawn(self._manager.poll(settings.model_poll_seconds))
         self._metrics.set_limits(settings.max_rows, settings.max_waiting)
@@ -115,6 +114,11 @@ class Server:
             models=[f"{served.name}@{served.version} ({served.provider})" for served in self._catalog.models],
             health_address=health_address,
         )
+
+    def watch_gpus(self, gpus: gpu_vitals.GpuVitals | None) -> None:
+        """Show GPUs in the metrics, if there are any."""
+        if gpus is not None:
+            self._metrics.registry.register(gpus)
 
     def reload(self) -> None:
         """Begin to hold what the repository has now; while it starts, it looks there anyway."""

@@ -9,8 +9,10 @@ import grpc
 import pytest
 
 from dragoman.v1 import translation_pb2 as pb
+from service.gpu_vitals import GpuVitals
 from tests.integration.monitoring import dashboard
 from tests.integration.monitoring.prometheus import Prometheus, missing
+from tests.nvml import RecordedNvml
 from tests.serving import LiveServer, loaded, reversing, wait_until
 
 pytestmark = [
@@ -58,6 +60,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         LiveServer([loaded(model)], max_rows=4, max_waiting=8) as live,
         Prometheus(folder, live.ready.metrics_url) as started,
     ):
+        live.server.watch_gpus(GpuVitals(RecordedNvml()))
         codes = drive(live)
         assert {"OK", "NOT_FOUND", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"} == codes
         wait_until(lambda: bool(started.query("dragoman:failed:ratio5m > 0")), "rules are evaluated")

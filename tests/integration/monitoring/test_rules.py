@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,6 +62,9 @@ def test_alerts_fire_when_they_should() -> None:
     command = [shutil.which("promtool") or "", "test", "rules", "alerts_test.yml"]
     done = subprocess.run(command, cwd=MONITORING, capture_output=True, text=True, check=False)  # noqa: S603
     assert 0 == done.returncode, done.stdout + done.stderr
+    firing = sum(fires for _, fires in cases())
+    quiet = sum(not fires for _, fires in cases())
+    sys.stdout.write(f"{len(alerts())} alerts: {firing} tests see one firing, {quiet} see one quiet\n")
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
