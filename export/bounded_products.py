@@ -1,10 +1,11 @@
-"""int8 products of values in [-1, 1], with one scale for good, so that nothing is measured while the graph runs.
+"""int8 products of values of known ranges, with one scale for good, so that nothing is measured while the graph runs.
 
 QuantizeLinear and DequantizeLinear stand around the float product, the form that ONNX Runtime fuses into one integer
 product that adds the bias and scales its columns. An embedding is a table, so it is stored as the product reads it:
 uint8, each dimension divided by its largest value, which is multiplied into the weights instead.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,20 +24,39 @@ SMALLEST_PEAK = 1e-12
 """Keeps a row of zeros from being divided by zero."""
 
 
+class Range(NamedTuple):
+    """What uint8 means: `step` times its distance from `zero_point`."""
+
+    step: float
+    zero_point: int
+
+    @classmethod
+    def between(cls, low: float, high: float) -> "Range":
+        """Return the range that reaches from `low` to `high`, and holds 0."""
+        low, high = min(low, 0.0), max(high, 0.0)
+        step = max(high - low, SMALLEST_PEAK) / 255
+        return cls(step, round(-low / step))
+
+
+UNIT = Range(1 / LARGEST, ZERO_POINT)
+"""[-1, 1]."""
+
+
 class Factors(NamedTuple):
-    """What a product multiplies by its weights, concatenated: words of a table, if any, and values in [-1, 1]."""
+    """What a product multiplies by its weights, concatenated: words of a table, if any, and values of one range."""
 
     words: NodeProto | None
     values: list[str]
+    range: Range
 
 
 class BoundedProducts:
     """Makes the nodes that stand in for a float product, and collects the tensors that they read."""
 
-    def __init__(self, model: onnx.ModelProto, bounded: set[str]) -> None:
+    def __init__(self, model: onnx.ModelProto, ranges: Mapping[str, Range]) -> None:
         self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
         self._producers = {name: node for node in model.graph.node for name in node.output}
-        self._bounded = bounded
+        self._ranges = ranges
         self.tensors: dict[str, TensorProto] = {}
 
     def rewrite(self, node: NodeProto) -> list[NodeProto]:
@@ -46,8 +66,8 @@ class BoundedProducts:
             return []
         out = node.output[0]
         nodes = self._quantized(factors, f"{out}.uint8")
-        step, zero = self._store("step", np.float32(1 / LARGEST)), self._store("zero_point", np.uint8(ZERO_POINT))
-        nodes.append(helper.make_node("DequantizeLinear", [f"{out}.uint8", step, zero], [f"{out}.values"]))
+        meaning = self._meaning(factors.range)
+        nodes.append(helper.make_node("DequantizeLinear", [f"{out}.uint8", *meaning], [f"{out}.values"]))
         nodes += self._dequantized_weights(node, factors)
         inputs = [f"{out}.values", f"{out}.weights", f"{out}.bias"][: len(node.input)]
         attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
@@ -57,8 +77,9 @@ class BoundedProducts:
         parts = self._parts(name)
         lead = self._producers.get(parts[0])
         if lead is None or lead.op_type != "Gather" or not is_matrix(self._weights.get(lead.input[0])):
-            return Factors(None, [name]) if name in self._bounded else None
-        return Factors(lead, parts[1:]) if self._bounded.issuperset(parts[1:]) else None
+            return Factors(None, [name], self._ranges[name]) if name in self._ranges else None
+        bounded = all(self._ranges.get(part) == UNIT for part in parts[1:])
+        return Factors(lead, parts[1:], UNIT) if bounded else None
 
     def _parts(self, name: str) -> list[str]:
         """Return what a value is concatenated of along its last axis."""
@@ -68,15 +89,15 @@ class BoundedProducts:
         return [part for joined in node.input for part in self._parts(joined)]
 
     def _quantized(self, factors: Factors, out: str) -> list[NodeProto]:
-        """Quantize the factors side by side: uint8 = round(127 x) + 128."""
-        step, zero = self._store("step", np.float32(1 / LARGEST)), self._store("zero_point", np.uint8(ZERO_POINT))
+        """Quantize the factors side by side: uint8 = round(x / step) + zero point."""
+        meaning = self._meaning(factors.range)
         if factors.words is None:
-            return [helper.make_node("QuantizeLinear", [factors.values[0], step, zero], [out])]
+            return [helper.make_node("QuantizeLinear", [factors.values[0], *meaning], [out])]
         table, ids = factors.words.input
         rows = np.rint(self._values(table) * (LARGEST / self._peaks(table))) + ZERO_POINT
         nodes = [helper.make_node("Gather", [self._store(table, rows.astype(np.uint8)), ids], [f"{out}.words"])]
         for value in factors.values:
-            nodes += [helper.make_node("QuantizeLinear", [value, step, zero], [f"{out}.{value}"])]
+            nodes += [helper.make_node("QuantizeLinear", [value, *meaning], [f"{out}.{value}"])]
         return [*nodes, helper.make_node("Concat", [node.output[0] for node in nodes], [out], axis=-1)]
 
     def _dequantized_weights(self, node: NodeProto, factors: Factors) -> list[NodeProto]:
@@ -91,8 +112,9 @@ class BoundedProducts:
         nodes = []
         if len(node.input) > 2:
             bias = self._values(node.input[2])
-            scales = np.maximum(scales, np.abs(bias) * (LARGEST / LARGEST_BIAS))
-            summed = scales / np.float32(LARGEST)
+            step = np.float32(factors.range.step)
+            scales = np.maximum(scales, np.abs(bias) / (step * LARGEST_BIAS))
+            summed = scales * step
             nodes.append(self._dequantized(f"{out}.bias", np.rint(bias / summed).astype(np.int32), summed, 0))
         rows = np.rint(units / scales[:, None]).astype(np.int8)
         stored = rows if by_rows else np.ascontiguousarray(rows.T)
@@ -103,6 +125,12 @@ class BoundedProducts:
         # Zero is the default, but without it the product is not fused.
         zeros = self._store(f"{out}.zeros", np.zeros(len(scales), values.dtype))
         return helper.make_node("DequantizeLinear", [stored, scaled, zeros], [out], axis=axis)
+
+    def _meaning(self, known: Range) -> tuple[str, str]:
+        """Store what uint8 means: its step and its zero point."""
+        name = f"{known.step:g}"
+        return (self._store(f"{name}.step", np.float32(known.step)),
+                self._store(f"{name}.{known.zero_point}", np.uint8(known.zero_point)))  # fmt: skip
 
     def _peaks(self, table: str) -> Float32:
         """Return the largest size of each dimension of a table."""

@@ -1,8 +1,9 @@
 """int8 weights and products in standard operators, such that no row's result depends on its neighbours.
 
 A weight matrix is quantized per output unit, an embedding per word: symmetric, round(w / scale), scale = max|w| / 127.
-Activations that lie in [-1, 1] by construction have the scale 1/127 for good (`bounded_products.py`): in the attention
-RNN these are all. Others are quantized while the graph runs, each row with its own scale, in a dozen operators more.
+Activations of a known range have one scale for good (`bounded_products.py`): in the attention RNN they lie in [-1, 1]
+by construction, in Transformers `calibration.py` finds their ranges. Others are quantized while the graph runs, each row
+with its own scale, in a dozen operators more.
 ONNX Runtime's own dynamic quantization takes one scale over the whole batch instead, so that a neighbour changes your
 translation. Integer products are exact: a row alone and in a batch gives the same bits.
 
@@ -10,7 +11,8 @@ The encoder's recurrences stay float, as the ONNX operators want them. Their wei
 1.5 MB more than int8 and loses 0.05 % of a weight instead of 0.4 %.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from export.bounded_products import LARGEST, SMALLEST_PEAK, ZERO_POINT, BoundedProducts
+from export.bounded_products import LARGEST, SMALLEST_PEAK, UNIT, ZERO_POINT, BoundedProducts, Range
 from export.bounds import bounded_values
 from export.storage import halve, is_matrix
 
@@ -41,13 +43,16 @@ def quantize_rows(matrix: Float32) -> tuple[NDArray[np.int8], Float32]:
     return np.rint(matrix / scales[:, None]).astype(np.int8), scales.astype(np.float32)
 
 
-def quantize(model: onnx.ModelProto, bounded: Collection[str] = ()) -> None:
+def quantize(
+    model: onnx.ModelProto, bounded: Collection[str] = (), ranges: Mapping[str, Range] = MappingProxyType({})
+) -> None:
     """Quantize embeddings and products with constant matrices; halve what is left.
 
-    `bounded` names inputs that lie in [-1, 1].
+    `bounded` names inputs that lie in [-1, 1], `ranges` what other values have been found to be.
     """
     rewriter = _Rewriter(model)
-    of_bounded = BoundedProducts(model, bounded_values(model.graph, bounded))
+    known = {**ranges, **dict.fromkeys(bounded_values(model.graph, bounded), UNIT)}
+    of_bounded = BoundedProducts(model, known)
     nodes: list[NodeProto] = []
     for node in model.graph.node:
         if node.op_type == "Gather" and rewriter.is_matrix(node.input[0]):

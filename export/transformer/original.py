@@ -12,6 +12,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from export import decoding
+from export.calibration import calibrate, nonsense
 from export.decoding import Beam, BeamOutput, GreedyOutput
 from export.graphs import Graphs
 from export.half import narrow
@@ -58,11 +59,19 @@ class TransformerRun:
         return Advanced(log_probs, attention)
 
 
+CALIBRATED = 64
+"""Sentences that ranges are found with; as many of random words."""
+
+
 class TransformerOriginal:
     """A checkpoint of one of the architectures, from one language into one other."""
 
-    def __init__(self, model: PreTrainedModel, parts: Parts, prepared: Prepared, facts: Facts) -> None:
+    def __init__(
+        self, model: PreTrainedModel, parts: Parts, prepared: Prepared, facts: Facts, sample: Sequence[Sequence[int]]
+    ) -> None:
+        """Take a model and some source ids, to see what ranges its values have."""
         self.model, self.parts, self.facts = model, parts, facts
+        self._sample = sample
         self.rules = rules_of(model, prepared)
         # What else the checkpoint asks for, such as several beams, would be in force wherever `generate` is not told.
         model.generation_config = GenerationConfig()
@@ -89,7 +98,9 @@ class TransformerOriginal:
             words=[token for token in range(prepared.words) if token not in special],
             attention_layer=attention_layer,
         )
-        return cls(loaded.model, parts, prepared, facts)
+        sources = [prepared.source_ids(source) for source, _ in sample[:CALIBRATED]]
+        longest = facts.limits.max_source_tokens
+        return cls(loaded.model, parts, prepared, facts, [ids for ids in sources if len(ids) <= longest])
 
     def graphs(self, precision: Precision, opset: int) -> Graphs:  # noqa: ARG002 # Caches need the one they need.
         """Trace both graphs and store their weights in a precision."""
@@ -100,11 +111,14 @@ class TransformerOriginal:
         if precision == "fp16":
             narrow(traced)
             return traced
-        for graph in (traced.encoder, traced.decoder_step):
-            if precision == "int8":
-                quantize(graph)
-            else:
-                halve(graph)
+        if precision == "fp32":
+            halve(traced.encoder)
+            halve(traced.decoder_step)
+            return traced
+        sources = [*self._sample, *nonsense(self.facts.words, CALIBRATED)]
+        ranges = calibrate(traced, sources, self.facts.tokenizer.start_id)
+        for graph, known in zip((traced.encoder, traced.decoder_step), ranges, strict=True):
+            quantize(graph, ranges=known)
         return traced
 
     def begin(self, source_ids: Tensor, source_lengths: Tensor) -> TransformerRun:
