@@ -63,6 +63,7 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._watchdog = Watchdog(settings.stall_seconds)
         self._ready, self._alive, self._stalled = False, True, False
+        self._started = asyncio.Event()
         self._access: Access | None = None
         self._spans: tracing.Spans = tracing.NoSpans()
         self._grpc: grpc.aio.Server | None = None
@@ -101,6 +102,7 @@ class Server:
         await self._grpc.start()
         await self._serve_operator()
         self._ready = True
+        self._started.set()
         await self._set_health()
         self._spawn(self._watchdog.watch(self._report_stalled))
         self._spawn(vitals.watch_loop(self._metrics.loop_lag.add))
@@ -121,9 +123,12 @@ class Server:
             self._metrics.registry.register(gpus)
 
     def reload(self) -> None:
-        """Begin to hold what the repository has now; while it starts, it looks there anyway."""
-        if self._ready:
-            self._spawn(self._manager.reload())
+        """Begin to hold what the repository has now, as soon as the server has started."""
+        self._spawn(self._reload())
+
+    async def _reload(self) -> None:
+        await self._started.wait()
+        await self._manager.reload()
 
     def beat(self) -> Beat:
         """Return how it is, with all metrics, for the parent of a worker."""

@@ -1,5 +1,7 @@
 """Models changed while the server runs, by ModelService, reload and polling: what serves, what is refused and why."""
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,21 @@ def test_who_began_with_a_version_ends_with_it(serve: Callable[..., Operator]) -
     answer = running.result(20.0)
     assert ("1", "cba") == (answer.model_version, answer.translations[0].hypotheses[0].text)
     wait_until(lambda: operator.states() == {"toy@2": READY}, "the old one is gone")
+
+
+def test_what_is_gone_is_not_kept(serve: Callable[..., Operator]) -> None:
+    """Its memory comes back at once: a collection of garbage may be far away."""
+    operator = serve("1")
+    operator.version()
+    model = weakref.ref(operator.source.models.pop(("toy", "1")).models[0])
+    operator.source.write(loaded(reversing(), version="2"))
+    gc.disable()
+    try:
+        operator.reload()
+        assert "2" == operator.version()
+        wait_until(lambda: model() is None, "the old model is gone")
+    finally:
+        gc.enable()
 
 
 def test_who_takes_too_long_is_told_so(serve: Callable[..., Operator]) -> None:
