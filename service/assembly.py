@@ -86,6 +86,7 @@ class Assembly:
         for observer in self._observers.pop(served):
             self._watchdog.remove(observer.pending)
             self._metrics.remove_model(observer)
+            observer.pending = lambda: 0  # the engine's own count would keep the engine, and its model, alive
 
     def refused(self, name: str) -> None:
         """Count a version of this model that could not be loaded."""
