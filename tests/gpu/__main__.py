@@ -21,6 +21,7 @@ from pathlib import Path
 from tests.benchmark import report
 from tests.benchmark.report import Figure, Goal, Section
 from tests.gpu import notebook
+from tests.gpu.libraries import environment
 from tests.gpu.plan import CHECKPOINT, FAMILIES, OUTPUT, PACKAGES, PRECISIONS, ROOT, Plan
 
 PARTS = {"card": 0.12, "originals": 0.2, "tests": 0.3, "steps": 0.6, "served": 0.5, "peers": 1.0}
@@ -77,7 +78,20 @@ def _run_tests(plan: Plan, limit: float) -> str:
     if not files:
         book.note("no test is marked for GPUs")
         return ""
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "-rfE", *files]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-m",
+        "gpu",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-rfE",
+        "-W",
+        "default",
+        *files,
+    ]
     log = plan.output / "tests.log"
     outcome = _run(command + (["--collect-only"] if plan.provider == "cpu" else []), log, limit)
     book.note((log.read_text(encoding="utf-8").strip().splitlines() or ["nothing was said"])[-1])
@@ -88,7 +102,9 @@ def _run(command: Sequence[str], log: Path, limit: float) -> str:
     """Run a command, its output into a file; return how it failed, empty where it did not."""
     with log.open("w", encoding="utf-8") as said:
         # A session of its own, so that what it has started ends with it.
-        process = subprocess.Popen(command, stdout=said, stderr=said, cwd=ROOT, start_new_session=True)  # noqa: S603
+        process = subprocess.Popen(  # noqa: S603
+            command, stdout=said, stderr=said, cwd=ROOT, env=environment(), start_new_session=True
+        )
         try:
             status = process.wait(limit)
         except subprocess.TimeoutExpired:

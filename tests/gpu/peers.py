@@ -29,10 +29,10 @@ def measure(plan: Plan, book: Notebook) -> None:
     book.note("PyTorch runs the very module that the step's graph was traced from, its tensors on the device, no ids "
               "fetched, no row joining or leaving, inputs always the same; fp16 by autocast, fp32 with TF32. Compiled: "
               'torch.compile, mode "reduce-overhead", which captures CUDA graphs.')  # fmt: skip
+    modules = {family: _module(plan, family).to(plan.device) for family in FAMILIES}
     for compiled in (False, True) if plan.compile else (False,):
-        for family in FAMILIES:
-            module = _module(plan, family).to(plan.device)
-            for precision in PRECISIONS:
+        for precision in PRECISIONS:
+            for family, module in modules.items():
                 _add(plan, book, (family, precision), _compiled(module) if compiled else module)
 
 

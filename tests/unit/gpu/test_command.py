@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.benchmark.report import Figure, Goal, Section
 from tests.export.tiny import write_checkpoint
 from tests.gpu import __main__ as command
-from tests.gpu import notebook, part, plan, steps
+from tests.gpu import libraries, notebook, part, plan, steps
 from tests.gpu.plan import FAMILIES, PRECISIONS, Plan
 
 pytestmark = pytest.mark.torch
@@ -73,6 +73,16 @@ def test_missing_packages_are_named(
     expected = "gpu: missing packages: no_such_package, no.such.module; docs/gpu.md says how to bring them along\n"
     assert expected == capsys.readouterr().err
     assert not (tmp_path / "gpu").exists()
+
+
+def test_libraries_of_packages_are_found(tmp_path: Path) -> None:
+    """The folders of NVIDIA's packages come first, then PyTorch's own."""
+    nvidia, torch = tmp_path / "nvidia", tmp_path / "torch"
+    for folder in (nvidia / "cu13/lib", nvidia / "cudnn/lib", nvidia / "cudnn/include", torch / "lib"):
+        folder.mkdir(parents=True)
+
+    expected = [nvidia / "cu13/lib", nvidia / "cudnn/lib", torch / "lib"]
+    assert expected == libraries.library_folders([nvidia], [torch, tmp_path / "nowhere"])
 
 
 def test_a_part_that_is_cut_short_leaves_what_it_has(tmp_path: Path) -> None:
