@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import socket
+import statistics
 import tempfile
 import threading
 from collections.abc import Callable
@@ -26,10 +27,10 @@ CONNECTIONS = 0.4
 HELD = 4
 """Of each kind, on each port, in each round."""
 GROWN_THREADS, GROWN_DESCRIPTORS = 8, 8
-ENOUGH = 5
-"""Looks at rest from which on memory says something."""
-GROWN_MEGABYTES = 40.0
-"""From the end of the first fifth of the rounds to the end of the last."""
+ENOUGH = 10
+"""Looks at rest from which on memory says something. The first fifth does not count: allocators fill."""
+GROWN = 1.1
+"""The median of the second half of the looks, by that of the first half: single ones differ by more."""
 REST_SECONDS = 60.0
 OURS = ("Internal", "Unknown")
 """Codes that none of our handlers may end with, as the metrics spell them."""
@@ -95,11 +96,7 @@ def rounds(total: int, size: int, seed: int, say: Callable[[str], None]) -> Foun
 def judge(found: Found) -> list[Row]:
     """Say what was kept."""
     before, after = found.rests[0], found.rests[-1]
-    warm = found.rests[max(1, len(found.rests) // 5)]
     ours = {code: found.handled.get(code, 0) for code in OURS}
-    grown = after.resident - warm.resident
-    memory = Row("resident, warm and after", f"{warm.resident:.0f}, {after.resident:.0f} MB",
-                 f"+ {GROWN_MEGABYTES:.0f} MB", grown <= GROWN_MEGABYTES)  # fmt: skip
     return [
         _nothing("calls that ended as they must not", found.improper),
         _nothing("wrong or missing answers of the client", found.faults),
@@ -108,11 +105,25 @@ def judge(found: Found) -> list[Row]:
         Row("texts waiting + running at rest", f"{after.waiting} + {after.running}", "0 + 0", after.at_rest),
         *_held("", before, after),
         *_held(" with TLS", *found.tls_rests),
-        *([memory] if len(found.rests) > ENOUGH else []),
+        *_memory(found.rests),
         _nothing("errors and tracebacks in the log", _complaints(found.log)),
         _nothing("lines of the log with a text or an address", _indiscreet(found.log)),
         Row("exit status after SIGTERM", str(found.status), "0", found.status == 0),
     ]  # fmt: skip
+
+
+def _memory(rests: list[Vitals]) -> list[Row]:
+    """Compare how much it holds at rest in the earlier and in the later rounds."""
+    warm = rests[max(1, len(rests) // 5) :]
+    if len(warm) < ENOUGH:
+        return []
+    rows = []
+    for name in ("resident", "native"):
+        sizes = [getattr(vitals, name) for vitals in warm]
+        first, second = (statistics.median(half) for half in (sizes[: len(sizes) // 2], sizes[len(sizes) // 2 :]))
+        found = f"{first:.0f}, {second:.0f} MB"
+        rows.append(Row(f"{name}, median of each half", found, f"<= x{GROWN}", second <= GROWN * first))
+    return rows
 
 
 def _held(where: str, before: Vitals, after: Vitals) -> list[Row]:

@@ -23,7 +23,7 @@ from tests.benchmark.serving import Server
 from tests.soak.reloading import Versions, reloads
 from tests.soak.report import Look, Soak, lines, quantiles, table, write
 from tests.soak.traffic import Traffic
-from tests.soak.vitals import LAG, Patient, Vitals
+from tests.soak.vitals import LAG, Lateness, Patient, Vitals
 
 SENTENCES = Path(__file__).parents[2] / "service/load/sentences/ko.txt"
 ROWS, WAITING = 64, 192
@@ -52,7 +52,7 @@ def soak(plan: Plan, say: Callable[[str], None]) -> Soak:
         versions = Versions(server.versions, server.pid)
         _every_permit(server.address, texts)
         before, first = patient.look()
-        with Traffic(server.address, texts, plan.rate, plan.seed) as traffic:
+        with Lateness() as lateness, Traffic(server.address, texts, plan.rate, plan.seed) as traffic:
             looks, reloaded = _watch(plan, patient, versions, traffic, say)
         if traffic.failure is not None:
             raise traffic.failure
@@ -68,6 +68,7 @@ def soak(plan: Plan, say: Callable[[str], None]) -> Soak:
         minutes=plan.seconds / 60, looks=looks, before=before, after=after, endings=endings,
         unexpected=traffic.unexpected, skipped=traffic.skipped, reloads=reloaded, reloaded=newest,
         permits=permits, capacity=CAPACITY, lag_p99=last.since(first).quantile(0.99, LAG),
+        late_p99=quantiles(lateness.seconds)[1],
         status=server.status, bugs=server.log.count('"level":"ERROR"') + server.log.count('"level":"CRITICAL"'),
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ WARM_UP = 0.2
 SLOPE_MB_PER_HOUR = 15.0
 GROWN_THREADS, GROWN_DESCRIPTORS = 8, 8
 LAG_SECONDS = 0.1
+"""What the event loop may be later than a thread that only sleeps, on a machine that others use too."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class Soak:
     permits: int
     capacity: int
     lag_p99: float
+    late_p99: float
+    """How late a thread wakes that only sleeps: what the machine itself is late, in seconds."""
     status: int | None
     bugs: int
     """Lines of the server's log from ERROR on."""
@@ -89,15 +92,15 @@ def table(soak: Soak, *, timed: bool = True) -> list[Row]:
         rows += [
             _slope("resident memory after warm-up", soak.slope("resident")),
             _slope("native memory (ONNX Runtime's among it)", soak.slope("native")),
-            Row("event loop lag, p99", f"{1e3 * soak.lag_p99:.0f} ms", f"<= {1e3 * LAG_SECONDS:.0f} ms",
-                soak.lag_p99 <= LAG_SECONDS),
+            Row(f"event loop lag, p99; a sleeper's {1e3 * soak.late_p99:.0f} ms", f"{1e3 * soak.lag_p99:.0f} ms",
+                f"<= that + {1e3 * LAG_SECONDS:.0f} ms", soak.lag_p99 <= soak.late_p99 + LAG_SECONDS),
         ]  # fmt: skip
     return rows
 
 
 def lines(soak: Soak, rows: Sequence[Row]) -> list[str]:
     """Write the table, and how the calls of each kind ended."""
-    shown = [f"{row.name:<40} {row.found:<28} {row.limit:<18} {'kept' if row.kept else 'NOT KEPT'}" for row in rows]
+    shown = [f"{row.name:<44} {row.found:<28} {row.limit:<18} {'kept' if row.kept else 'NOT KEPT'}" for row in rows]
     calls = [
         f"{kind:<12}" + ", ".join(f"{code} {count:,}" for code, count in sorted(codes.items()))
         for kind, codes in sorted(soak.endings.items())

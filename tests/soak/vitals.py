@@ -1,6 +1,7 @@
 """What a server process holds, seen from outside: memory, threads, descriptors, texts, and how late its loop is."""
 
 import dataclasses
+import threading
 import time
 import urllib.error
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from service.load.scrape import Page, fetch
 SECONDS_PER_HOUR = 3600.0
 LAG = "dragoman_event_loop_lag_seconds"
 REST_SECONDS = 60.0
+SLEEP_SECONDS = 0.1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,6 +76,31 @@ class Patient:
             time.sleep(0.2)
             vitals, _ = self.look()
         return vitals
+
+
+class Lateness:
+    """A thread that sleeps and looks how late it wakes: as late as anything on this machine, a server or not."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._sleep, name="lateness")
+        self.seconds: list[float] = []
+
+    def __enter__(self) -> "Lateness":
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        self._ended.set()
+        self._thread.join()
+
+    def _sleep(self) -> None:
+        due = time.monotonic() + SLEEP_SECONDS
+        while not self._ended.wait(SLEEP_SECONDS):
+            self.seconds.append(max(0.0, time.monotonic() - due))
+            due = time.monotonic() + SLEEP_SECONDS
 
 
 def slope_per_hour(seconds: Sequence[float], values: Sequence[float]) -> float:
