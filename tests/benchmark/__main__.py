@@ -20,6 +20,7 @@ from tests.benchmark import (
     host_work,
     invariance,
     latency,
+    metrics,
     quality,
     report,
     search,
@@ -35,6 +36,7 @@ from tests.benchmark.workers import WorkerError
 PARTS: dict[str, Callable[[Plan], Section]] = {
     "throughput": throughput.measure,
     "latency": latency.measure,
+    "metrics": metrics.measure,
     "startup": startup.measure,
     "host-work": host_work.measure,
     "quality": quality.measure,

@@ -1,5 +1,6 @@
 """The real server as a process of its own."""
 
+import os
 import re
 import select
 import shutil
@@ -25,11 +26,12 @@ class ServerError(Exception):
 class Server:
     """Serves one bundle on free ports, from entering to leaving."""
 
-    def __init__(self, bundle: Path, cpus: set[int] | None, *options: str) -> None:
-        """Take the folder `<model>/<version>` and further options of `dragoman serve`."""
+    def __init__(self, bundle: Path, cpus: set[int] | None, *options: str, module: str = "service.cli") -> None:
+        """Take the folder `<model>/<version>`, options of `dragoman serve`, and what to run in place of `dragoman`."""
         self._bundle = bundle
         self._cpus = cpus
         self._options = options
+        self._module = module
         self._folder = tempfile.TemporaryDirectory(prefix="dragoman-bench-")
         self._process: subprocess.Popen[str] | None = None
         self.address = ""
@@ -58,7 +60,7 @@ class Server:
         repository = folder / "repository"
         shutil.copytree(self._bundle, repository / self._bundle.parent.name / self._bundle.name)
         command = [
-            sys.executable, "-m", "service.cli", "serve", "--model-repository", str(repository),
+            sys.executable, "-m", self._module, "serve", "--model-repository", str(repository),
             "--port", "0", "--metrics-port", "0", "--provider", "cpu", *self._options,
         ]  # fmt: skip
         with (folder / "log").open("w") as log, pinned(self._cpus):
@@ -85,6 +87,11 @@ class Server:
         found = re.search(r"VmRSS:\s+(\d+) kB", status)
         assert found is not None
         return int(found.group(1)) * 1024 / 1e6
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that it has used, in seconds."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _wait_until_ready(self) -> tuple[str, str]:
         assert self._process is not None
