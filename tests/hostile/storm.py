@@ -62,7 +62,7 @@ def rounds(total: int, size: int, seed: int, say: Callable[[str], None]) -> Foun
     """Make hostile requests in rounds of a size, each followed by rest, then those to a server with TLS."""
     hellos = round(HELLOS * total)
     total -= hellos
-    health_port = _free_port()
+    health_port = free_port()
     options = ("--health-port", str(health_port), "--threads", "1")
     with Server(next(EMBEDDED.glob("*/*")), None, *options) as server:
         ports = {
@@ -208,7 +208,8 @@ def _nothing(name: str, found: list[str]) -> Row:
     return Row(name, f"{len(found)}" + (f", such as {found[0][:300]}" if found else ""), "0", not found)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody has at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
         return port
