@@ -1,15 +1,18 @@
 """The model in the repository: made from the checkpoint beside it, and as good as its card says."""
 
+import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from export.attention_rnn_original import AttentionRnnOriginal
 from export.bundle_command import check_origin
+from export.cli import main
 from export.training.corpus import read_tsv
 from export.verify import verify
-from service import bundle
+from service import bundle, trial
 from service.bundle import Bundle
 from service.config import EMBEDDED
 from service.engine.engine import Engine
@@ -49,6 +52,19 @@ def test_the_embedded_bundle_keeps_its_promises(embedded: Bundle) -> None:
     quality = {one.test_set: one.chrf for one in manifest.quality}
     assert quality["test.tsv"] >= 46.1
     assert quality["everyday_test.tsv"] >= 35.0
+
+
+def test_the_self_test_can_be_recorded_again(embedded: Bundle, tmp_path: Path) -> None:
+    """The command chooses the same sentence, changes nothing else, and the service gets what was recorded."""
+    recorded = embedded.manifest.self_test
+    assert recorded is not None
+    folder = shutil.copytree(EMBEDDED / "ko-en" / "1", tmp_path / "1")
+    without = msgspec.structs.replace(embedded.manifest, self_test=None)
+    (folder / bundle.MANIFEST).write_text(without.to_json(), encoding="utf-8")
+    command = ["self-test", str(folder), "--checkpoint", str(CHECKPOINT), "--sentences", str(SENTENCES)]
+    assert 0 == main(command)
+    assert embedded.manifest == bundle.load(folder).manifest
+    trial.prove(OnnxModel.load(embedded, "cpu"), Tokenizer.from_bundle(embedded), recorded)
 
 
 def test_cafe_comes_from_cafe(embedded: Bundle) -> None:
