@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,7 +19,10 @@ from dragoman.v1 import translation_pb2_grpc
 from tests.integration.test_process import first_line, process
 from tests.serving import wait_until
 
-RESTARTS = int(os.environ.get("DRAGOMAN_RESTARTS", "2"))
+RESTARTS = int(os.environ.get("DRAGOMAN_RESTARTS", "1"))
+"""Of each of the two servers."""
+LOAD_SECONDS = float(os.environ.get("DRAGOMAN_LOAD_SECONDS", "0"))
+"""As long at least the callers call, with the restarts spread over it."""
 CALLERS = 6
 SERVER = """
 import sys, time
@@ -94,12 +98,16 @@ def test_restarts_lose_no_call(health_checks: bool) -> None:
         servers = [started.enter_context(process(command)) for command in commands]
         assert all(first_line(server) for server in servers)
         with Load(channel) as load:
-            for number in range(RESTARTS):
+            began = time.monotonic()
+            for number in range(2 * RESTARTS):
                 load.more(50)
+                time.sleep(max(0.0, began + number * LOAD_SECONDS / (2 * RESTARTS) - time.monotonic()))
                 servers[number % 2].send_signal(signal.SIGTERM)
                 assert 0 == servers[number % 2].wait(30.0)
                 servers[number % 2] = started.enter_context(process(commands[number % 2]))
                 assert first_line(servers[number % 2])
             load.more(50)
-    print(f"{RESTARTS} restarts: {dict(load.codes)}")  # noqa: T201
+            seconds = time.monotonic() - began
+    checks = "with" if health_checks else "without"
+    print(f"{RESTARTS} restarts of each of 2 servers in {seconds:.0f} s, {checks} health checks: {dict(load.codes)}")  # noqa: T201
     assert {"OK"} == load.codes.keys()
