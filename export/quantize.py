@@ -2,8 +2,8 @@
 
 A weight matrix is quantized per output unit, an embedding per word: symmetric, round(w / scale), scale = max|w| / 127.
 Activations of a known range have one scale for good (`bounded_products.py`): in the attention RNN they lie in [-1, 1]
-by construction, in Transformers `calibration.py` finds their ranges. Others are quantized while the graph runs, each row
-with its own scale, in a dozen operators more.
+by construction, in Transformers `calibration.py` finds their ranges. Others are quantized while the graph runs, each
+row with its own scale, in a dozen operators more.
 ONNX Runtime's own dynamic quantization takes one scale over the whole batch instead, so that a neighbour changes your
 translation. Integer products are exact: a row alone and in a batch gives the same bits.
 

@@ -13,6 +13,7 @@ from service.errors import StartupError
 from tests.benchmark import (
     against_ctranslate2,
     arrivals,
+    before_after,
     cancel_storm,
     ctranslate2_served,
     decoding,
@@ -20,6 +21,7 @@ from tests.benchmark import (
     host_work,
     invariance,
     latency,
+    length_cost,
     metrics,
     quality,
     report,
@@ -51,6 +53,8 @@ PARTS: dict[str, Callable[[Plan], Section]] = {
 ON_REQUEST: dict[str, Callable[[Plan], Section]] = {
     "ctranslate2": against_ctranslate2.measure,
     "ctranslate2-served": ctranslate2_served.measure,
+    "length-cost": length_cost.measure,
+    "before-after": before_after.measure,
 }
 """Parts for a bundle of the Transformer family, or for both; run where they are named."""
 
@@ -65,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         corpus=given.corpus,
         sizes=QUICK if given.quick else Sizes(),
         say=say,
+        against=given.against,
+        picture=given.picture,
     )
     try:
         plan.check()
@@ -120,6 +126,8 @@ def _parser() -> argparse.ArgumentParser:
                         help="folder with test.tsv and everyday_test.tsv (default: %(default)s)")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the figures as a page")
+    parser.add_argument("--against", metavar="REVISION", help="for before-after: what to compare the code with")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="for length-cost: draw it")
     parser.add_argument("--quick", action="store_true", help="try everything on a few sentences; figures mean nothing")
     parser.add_argument("--strict", action="store_true", help="exit with 1 where a goal is missed")
     return parser

@@ -12,8 +12,7 @@ from typing import NamedTuple
 import sacrebleu
 
 from service.bundle import read_manifest
-from tests.benchmark import peer
-from tests.benchmark.ctranslate2_folder import converted
+from tests.benchmark.ctranslate2_folder import converted, hindrance
 from tests.benchmark.load import Run
 from tests.benchmark.plan import Plan, label
 from tests.benchmark.report import Figure, Goal, Section, ratios
@@ -51,7 +50,7 @@ class Pair(NamedTuple):
 def measure(plan: Plan) -> Section:
     """Decode the same sentences with both, in turn."""
     section = Section("ctranslate2", [], _notes(plan))
-    if reason := peer.missing("ctranslate2"):
+    if reason := hindrance(plan, "ctranslate2"):
         section.notes.append(f"Not measured: {reason}.")
         return section
     section.notes.append(f"Peer: ctranslate2 {version('ctranslate2')}.")

@@ -2,7 +2,17 @@
 
 from pathlib import Path
 
+from export.originals import is_hugging_face
+from tests.benchmark import peer
+from tests.benchmark.plan import Plan
 from tests.benchmark.workers import Worker
+
+
+def hindrance(plan: Plan, *packages: str) -> str | None:
+    """Return what is missing for a comparison, if anything is."""
+    if not is_hugging_face(plan.checkpoint):
+        return "give --bundle and --checkpoint of a MarianMT model"
+    return peer.missing(*packages)
 
 
 class Converter:

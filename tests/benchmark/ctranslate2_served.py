@@ -10,7 +10,7 @@ from service.bundle import read_manifest
 from tests.benchmark import peer
 from tests.benchmark.arrivals import GOAL, IN_FLIGHT, SLOWDOWN, Ask, highest_rates
 from tests.benchmark.arriving import Arrivals, Arriving, Target
-from tests.benchmark.ctranslate2_folder import converted
+from tests.benchmark.ctranslate2_folder import converted, hindrance
 from tests.benchmark.plan import Plan, label
 from tests.benchmark.report import Figure, Section, percentile, ratios
 from tests.benchmark.serving import Server
@@ -24,7 +24,7 @@ SERVICE = "service"
 def measure(plan: Plan) -> Section:
     """Let the same texts arrive at the service and at the faster one of the peers."""
     section = Section("ctranslate2 served", [], _notes(plan))
-    if reason := peer.missing(*PACKAGES):
+    if reason := hindrance(plan, *PACKAGES):
         section.notes.append(f"Not measured: {reason}.")
         return section
     section.notes.append("Peers: " + ", ".join(f"{name} {version(name)}" for name in PACKAGES) + ".")

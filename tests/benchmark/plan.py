@@ -77,6 +77,10 @@ class Plan:
     corpus: Path
     sizes: Sizes
     say: Callable[[str], None]
+    against: str | None = None
+    """A revision to compare the code with."""
+    picture: Path | None = None
+    """Where to draw what is drawn."""
 
     def pairs(self, name: str = "test.tsv") -> list[tuple[str, str]]:
         """Return source and reference of the sentences of a test set."""

@@ -14,6 +14,7 @@ from typing import IO
 
 from tests.benchmark.workers import pinned
 
+ROOT = Path(__file__).resolve().parents[2]
 READY = re.compile(r"Serving .* on (\S+), metrics on (\S+)")
 READY_SECONDS = 120.0
 STOP_SECONDS = 15.0
@@ -26,12 +27,15 @@ class ServerError(Exception):
 class Server:
     """Serves one bundle on free ports, from entering to leaving."""
 
-    def __init__(self, bundle: Path, cpus: set[int] | None, *options: str, module: str = "service.cli") -> None:
-        """Take the folder `<model>/<version>`, options of `dragoman serve`, and what to run in place of `dragoman`."""
+    def __init__(
+        self, bundle: Path, cpus: set[int] | None, *options: str, module: str = "service.cli", code: Path = ROOT
+    ) -> None:
+        """Take `<model>/<version>`, options of `dragoman serve`, what runs in place of `dragoman`, and whose code."""
         self._bundle = bundle
         self._cpus = cpus
         self._options = options
         self._module = module
+        self._code = code
         self._folder = tempfile.TemporaryDirectory(prefix="dragoman-bench-")
         self._process: subprocess.Popen[str] | None = None
         self.address = ""
@@ -65,7 +69,9 @@ class Server:
         ]  # fmt: skip
         with (folder / "log").open("w") as log, pinned(self._cpus):
             started = time.perf_counter()
-            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)  # noqa: S603
+            self._process = subprocess.Popen(  # noqa: S603
+                command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=self._code, env=self._environment()
+            )
         try:
             self.address, self.metrics_url = self._wait_until_ready()
         except BaseException:
@@ -87,6 +93,9 @@ class Server:
         found = re.search(r"VmRSS:\s+(\d+) kB", status)
         assert found is not None
         return int(found.group(1)) * 1024 / 1e6
+
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {"PYTHONPATH": f"{self._code}:{self._code / 'protos'}"}
 
     def cpu_seconds(self) -> float:
         """Return the processor time that it has used, in seconds."""

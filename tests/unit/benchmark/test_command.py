@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from export.cli import main as export
-from tests.benchmark.__main__ import PARTS, main
+from tests.benchmark.__main__ import ON_REQUEST, PARTS, main
 from tests.benchmark.plan import COMMITTED
 from tests.export.tiny import write_checkpoint
 
@@ -45,6 +45,24 @@ def test_all_parts_leave_figures(
     assert 100 == figures["engine, random arrivals, many, fp32, same strings"]["median"]
     assert "VERDICT" in capsys.readouterr().out
     assert "## throughput" in page.read_text(encoding="utf-8")
+
+
+def test_parts_on_request(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """Parts that need another family, a peer or a revision say so; what a step costs is measured and drawn."""
+    checkpoint, bundle = folders
+    data, picture = tmp_path / "figures.json", tmp_path / "cost.png"
+
+    status = main([
+        *ON_REQUEST, "--quick", "--bundle", str(bundle), "--checkpoint", str(checkpoint), "--corpus", str(COMMITTED),
+        "--json", str(data), "--picture", str(picture),
+    ])  # fmt: skip
+
+    sections = {found["title"]: found for found in json.loads(data.read_text(encoding="utf-8"))["sections"]}
+    without = [title for title, section in sections.items() if not section["figures"]]
+    assert 0 == status
+    assert ["ctranslate2", "ctranslate2 served", "before and after"] == without
+    assert "attention-rnn fp32, 8 tokens, mean step" in {one["name"] for one in sections["length cost"]["figures"]}
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_foreign_checkpoint_is_refused(
