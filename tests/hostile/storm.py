@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import re
 import socket
 import statistics
 import tempfile
@@ -103,6 +104,7 @@ def judge(found: Found) -> list[Row]:
         Row("our handlers' codes", ", ".join(f"{code} {count}" for code, count in ours.items()), "0",
             not any(ours.values())),
         Row("texts waiting + running at rest", f"{after.waiting} + {after.running}", "0 + 0", after.at_rest),
+        _permits(found.log),
         *_held("", before, after),
         *_held(" with TLS", *found.tls_rests),
         *_memory(found.rests),
@@ -189,6 +191,12 @@ def _progress(asking: Asking, connections: Connections, rest: Vitals, behaved: B
 
 def _handled(page: Page) -> dict[str, int]:
     return {code: round(count) for code, count in page.by("grpc_server_handled_total", "grpc_code").items()}
+
+
+def _permits(log: str) -> Row:
+    """Return what the server that was ended first said of its permits when it began to drain."""
+    said = re.search(r'"message":"draining","texts":(\d+)', log)
+    return Row("permits held in the end", said.group(1) if said else "not said", "0", bool(said) and said[1] == "0")
 
 
 def _complaints(log: str) -> list[str]:
