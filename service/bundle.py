@@ -14,6 +14,33 @@ import msgspec
 
 from service import graph_file
 from service.errors import BundleError
+from service.findings import BeamParity, Parity, Part, Provenance, Quality, SelfTest
+
+__all__ = [
+    "FILE_NAME",
+    "FORMAT",
+    "MANIFEST",
+    "MAX_FILE_BYTES",
+    "MAX_MANIFEST_BYTES",
+    "Axis",
+    "BeamParity",
+    "Bundle",
+    "Decoding",
+    "Graph",
+    "Manifest",
+    "ModelCard",
+    "Parity",
+    "Part",
+    "Precision",
+    "Provenance",
+    "Quality",
+    "SelfTest",
+    "StatePair",
+    "Tensor",
+    "Tokenizer",
+    "load",
+    "read_manifest",
+]  # With what is in findings, it is one contract.
 
 FORMAT = 1
 MANIFEST = "bundle.json"
@@ -24,10 +51,6 @@ FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 Axis = Literal["row", "group", "source", "target", "candidate"] | int
 Precision = Literal["fp32", "fp16", "int8"]
-
-
-class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of the manifest: immutable, and strict about what it is read from."""
 
 
 class Tensor(Part, frozen=True):
@@ -96,14 +119,6 @@ class ModelCard(Part, frozen=True):
     data: str
 
 
-class Provenance(Part, frozen=True):
-    """Where the bundle came from: hash of the checkpoint's weights, versions of the tools by name."""
-
-    checkpoint_sha256: str
-    opset: int
-    tools: Mapping[str, str]
-
-
 class Decoding(Part, frozen=True):
     """Defaults and limits, in tokens. A text of n source tokens gets min(max_target_tokens, ratio · n + offset)."""
 
@@ -116,62 +131,6 @@ class Decoding(Part, frozen=True):
     def target_limit(self, source_tokens: int) -> int:
         """Return how many tokens a translation of so many source tokens may have by default."""
         return min(self.max_target_tokens, int(self.target_ratio * source_tokens) + self.target_offset)
-
-
-class BeamParity(Part, frozen=True):
-    """Beam search in the engine, against that of the original model's library."""
-
-    beam_size: int
-    length_penalty: float
-    """Scores are sums of log-probabilities over length ** this."""
-    sentences: int
-    identical_sentences: int
-    differences: tuple[str, ...]
-    chrf_difference: float
-    """What the bundle's translations have more than the original's."""
-
-
-class Parity(Part, frozen=True):
-    """What export measured against the original model; differences are absolute and the largest over all.
-
-    Those of memory are shares of the tensor's largest value, where that is more than 1.
-    """
-
-    shapes: tuple[tuple[int, int], ...]
-    """(rows, longest source) of each batch compared, encoder and every step."""
-    max_memory_difference: float
-    max_log_prob_difference: float
-    max_attention_difference: float
-    sentences: int
-    identical_sentences: int
-    differences: tuple[str, ...]
-    """One line for each sentence that differs, with the margin at its first different token."""
-    chrf_difference: float | None = None
-    """What the bundle's greedy translations of these sentences have more than the original's; None: not recorded."""
-    beam: BeamParity | None = None
-    """None where the original has no beam search to compare with."""
-    finite_values: int | None = None
-    """Values that the graphs put out while this was measured, none of them NaN or infinite; None: not counted."""
-
-
-class Quality(Part, frozen=True):
-    """sacrebleu scores on one test set, with signatures."""
-
-    test_set: str
-    chrf: float
-    bleu: float
-    chrf_signature: str
-    bleu_signature: str
-
-
-class SelfTest(Part, frozen=True):
-    """A text that the bundle translated when it was exported, far from any near tie: it must again, wherever it runs."""
-
-    source: str
-    source_ids: tuple[int, ...]
-    target_ids: tuple[int, ...]
-    """Without the end symbol."""
-    translation: str
 
 
 class Manifest(Part, frozen=True):
