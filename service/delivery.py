@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from service.request import Output
 
-TURN = 4
+TURN = 2
 """Outputs that are handed over before the event loop serves others: an answer takes it a third of a millisecond, and
 whoever is to be refused must not wait for all that ended at a step."""
 

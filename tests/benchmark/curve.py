@@ -9,6 +9,7 @@ import datetime
 import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -31,6 +32,11 @@ SHARES = (0.05, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5)
 """Of the capacity."""
 IN_FLIGHT = 96
 """For the capacity: half as many again as there are rows, so that the batch is always full."""
+ASIDE = 30.0
+"""Requests per second, at the highest rate, of a second client that does nothing else: how soon it is refused is not
+how long the first one takes to read hundreds of answers."""
+ENGINE_NICE = 3
+"""Event loop and engine share a processor here."""
 WAITING = 128
 """Texts that may wait: about a second's work for one processor; more are refused."""
 SENTENCES = ROOT / "service/load/sentences"
@@ -61,21 +67,33 @@ def measure(bundle: Path, seconds: float, say: Progress) -> Curve:
     card = read_manifest(bundle).model
     texts = (SENTENCES / f"{card.source_language}.txt").read_text(encoding="utf-8").split("\n")
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    options = ("--threads", "1", "--max-waiting", str(WAITING), "--log-format", "json")
+    options = ("--threads", "1", "--engine-nice", str(ENGINE_NICE), "--max-waiting", str(WAITING))
     with Server(bundle, measured, *options) as server:
         job = Job(server.address, [text for text in texts if text.strip()], model=card.name)
-        with pinned(driver), Driver(job, server.metrics_url, _say_nothing) as driven:
+        with (
+            pinned(driver),
+            Driver(job, server.metrics_url, _say_nothing) as driven,
+            Driver(job, "", _say_nothing) as aside,
+            ThreadPoolExecutor(1) as pool,
+        ):
             driven.run(Phase("warm-up", 2.0, concurrency=8, measured=False))
             full = driven.run(Phase("full", seconds, concurrency=IN_FLIGHT))
             say(f"curve: {card.name} answers {full.goodput:.0f} requests a second")
             reports = [full]
+            single = pool.submit(aside.run, Phase("aside, idle", 1.0, ASIDE, ASIDE, measured=False))
             for share in SHARES:
                 rate = share * full.goodput
                 phase = Phase(f"{share:.0%} of capacity", seconds, rate, rate, seed=len(reports))
+                if share == SHARES[-1]:
+                    single = pool.submit(aside.run, Phase("aside", seconds, ASIDE, ASIDE))
                 reports.append(driven.run(phase))
                 say(f"curve: {card.name} at {phase.name}: {reports[-1].goodput:.0f} requests a second")
-    report = _report(server.address, card.name, started, reports)
-    return Curve(report, _refused_in(server.log))
+            refused = single.result().refused
+    return Curve(
+        report=_report(server.address, card.name, started, reports),
+        refused_server=_refused_in(server.log),
+        refused_aside=None if refused is None else refused.at(99),
+    )
 
 
 def _report(address: str, model: str, started: str, phases: list[PhaseReport]) -> Report:
