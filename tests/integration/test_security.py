@@ -139,6 +139,20 @@ def test_certificates_are_read_anew(keys: Keys) -> None:
     assert "the certificates changed and cannot be used; the old ones stay" in messages
 
 
+def test_a_client_authority_is_read_anew(keys: Keys) -> None:
+    """Whom the new authority signed is let in from then on, and whom the old one signed is not."""
+    other, file = trustme.CA(), keys.folder / "clients.pem"
+    keys.issue("before", "good.example")
+    keys.issue("after", "good.example", authority=other)
+    keys.authority.cert_pem.write_to_path(file)
+    with LiveServer([loaded(reversing())], **(keys.settings() | {"tls_client_authority": file})) as live:
+        first = [outcome(keys.connection(live, name)) for name in ("before", "after")]
+        other.cert_pem.write_to_path(file)
+        second = [outcome(keys.connection(live, name)) for name in ("before", "after")]
+    assert [CODES.OK, CODES.UNAVAILABLE] == first
+    assert [CODES.UNAVAILABLE, CODES.OK] == second
+
+
 @pytest.mark.parametrize(
     ("metadata", "code"),
     [
