@@ -44,6 +44,14 @@ def test_the_choice(asked: tuple[str, str, str], found: tuple[str, str]) -> None
     assert found == (model.name, model.version)
 
 
+def test_the_default_version() -> None:
+    """Where one is set, it is what name and languages mean; who names another one gets that."""
+    catalog = Catalog(CATALOG.models, default={"ko-en": "2"}.get)
+    assert ["2", "2", "10"] == [catalog.find(*asked).version for asked in (("ko-en",), ("", "ko", "en"), ("ko-en@10",))]
+    catalog.put(CATALOG.models[:2] + CATALOG.models[3:])
+    assert "10" == catalog.find("ko-en").version
+
+
 def test_no_choice() -> None:
     """Several names, no name, and languages that only other models have."""
     with pytest.raises(InvalidRequestError, match="several would do, name one: de-ko, en-ko, ko-en"):
