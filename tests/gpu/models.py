@@ -46,5 +46,6 @@ def open_model(loaded: Bundle, plan: Plan, mode: Mode) -> AnyModel:
         model = OnnxModel.load(given, plan.provider)
     else:
         model = DeviceModel.load(given, Target(plan.provider), Wishes(max(sizes.rows), mode.prepared))
+        model.record()  # on this thread, which steps by hand
     model.manifest = endless
     return model

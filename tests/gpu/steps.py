@@ -41,7 +41,7 @@ class Stepper:
         self.failures: list[Output] = []
         limits = Limits(max_rows=rows, max_join_tokens=rows * sizes.source_tokens)
         self._engine = Engine(model, limits, self._take, self, lambda error: None)
-        self.rows = 0
+        self.rows, self.asked = 0, rows
         params = DecodingParams(sizes.target_tokens)
         chance = np.random.default_rng(rows)
         for number in range(rows):
@@ -53,6 +53,13 @@ class Stepper:
         started = time.perf_counter()
         self._engine.step()
         return time.perf_counter() - started
+
+    def close(self) -> None:
+        """End all rows, so that the model has its prepared memory back."""
+        for number in range(self.asked):
+            self._engine.cancel(str(number))
+        while self._engine.step():
+            pass
 
     def observe_step(self, report: StepReport) -> None:
         """Note how many rows there are."""
@@ -142,13 +149,16 @@ def time_steps(plan: Plan, model: AnyModel, rows: int) -> Timed:
     """Time steps of so many rows, and then look at what the device does in some more."""
     sizes = plan.sizes
     stepper = Stepper(model, plan, rows)
-    for _ in range(sizes.warm_steps):
-        stepper.step()
-    seconds = [stepper.step() for _ in range(sizes.steps)]
-    if stepper.failures or stepper.rows != rows:
-        failed = stepper.failures[0].error if stepper.failures else None
-        raise RuntimeError(f"{stepper.rows} of {rows} rows were stepped; {failed}")
-    device = device_seconds(stepper.step, sizes.profiled_steps) if plan.device == "cuda" else None
+    try:
+        for _ in range(sizes.warm_steps):
+            stepper.step()
+        seconds = [stepper.step() for _ in range(sizes.steps)]
+        if stepper.failures or stepper.rows != rows:
+            failed = stepper.failures[0].error if stepper.failures else None
+            raise RuntimeError(f"{stepper.rows} of {rows} rows were stepped; {failed}")
+        device = device_seconds(stepper.step, sizes.profiled_steps) if plan.device == "cuda" else None
+    finally:
+        stepper.close()
     return Timed(seconds, device)
 
 

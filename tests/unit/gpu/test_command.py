@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from service import bundle
+from service.engine.device.model import DeviceModel
 from tests.benchmark.report import Figure, Goal, Section
 from tests.export.tiny import write_checkpoint
 from tests.gpu import __main__ as command
-from tests.gpu import libraries, notebook, part, plan, steps
+from tests.gpu import libraries, models, notebook, part, plan, steps
 from tests.gpu.plan import FAMILIES, PRECISIONS, Plan
 
 pytestmark = pytest.mark.torch
@@ -38,6 +40,17 @@ def test_every_family_precision_and_way_is_measured(rehearsal: Plan) -> None:
                 for rows in plan.QUICK.rows:
                     what = f"{family}, {precision}, {way}, {rows} row(s)"
                     assert {f"{what}: step", f"{what}: rate", f"{what}: floor / step"} <= found
+
+
+def test_prepared_memory_is_given_back(rehearsal: Plan) -> None:
+    """After rows were measured, the next ones step in what was prepared, and captured on a GPU."""
+    loaded = bundle.load(rehearsal.bundle("transformer", "fp32"))
+    model = models.open_model(loaded, rehearsal, models.Mode("prepared", 4))
+    for rows in (1, 2):
+        steps.time_steps(rehearsal, model, rows)
+
+    assert isinstance(model, DeviceModel)
+    assert model.open(1).arena.ready
 
 
 def test_the_parts_are_one_table(rehearsal: Plan, capsys: pytest.CaptureFixture[str]) -> None:
