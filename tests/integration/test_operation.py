@@ -121,6 +121,9 @@ def test_check_says_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[
         ("health_access: clients", 2, "--health-access clients needs --clients"),
         ("clients: /missing", 2, "/missing cannot be read"),
         ("model_repository: /missing", 1, "/missing does not exist"),
+        ("models: ko-en@", 2, "--models: 'ko-en@' names no model; write NAME, NAME@VERSION or NAME@*"),
+        ("models: ko-en@9", 1, "--models wants ko-en@9, which the repository lacks; it holds"),
+        ("workers: 2\nadmin_socket: /socket", 2, "--admin-socket speaks to one server, not to --workers"),
     ],
 )
 def test_check_says_what_is_wrong(
