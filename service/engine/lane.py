@@ -167,8 +167,9 @@ class Lane:
 class HostLanes:
     """Lanes whose tensors lie in the memory of this process, and what a run of one costs there."""
 
-    run_price = 640
-    """What one more run per step costs, in padded positions attended to (measured: about 0.35 ms, 0.55 us each)."""
+    run_price = 3000
+    """What one more run per step costs, in padded positions attended to (measured by the processor time of whole
+    translations, 64 rows in flight: weights are read anew, and the host has another lane to look after)."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
