@@ -24,6 +24,11 @@ def test_it_is_valid() -> None:
     assert set() == needed - services.keys()
 
 
+def test_nothing_is_left_to_fill_in() -> None:
+    """No ${VARIABLE} stands in it, so it means the same whatever the environment; a lone dollar would be an error."""
+    assert "$" not in (DEPLOY / "compose.yaml").read_text()
+
+
 def test_the_files_that_it_mounts_are_there() -> None:
     """A path that is not there would become an empty folder, silently."""
     services = parse((DEPLOY / "compose.yaml").read_text())["services"]
