@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 
 from service.engine.deck import Deck
-from service.engine.device.batch import AnyModel
+from service.engine.device.batch import AnyModel, settle
 from service.engine.pace import Pace
 from service.engine.scheduler import Limits, Scheduler, similar_lengths
 from service.engine.sequence import Sequence, padded
@@ -115,6 +115,7 @@ class Engine:
 
     def _run(self) -> None:
         try:
+            settle(self._model)
             while True:
                 busy = self.step()
                 if self._stopping:

@@ -87,6 +87,7 @@ def test_captured_steps_give_the_same(provider: str, made: tuple[Bundle, list[li
     bundle, sources = made
     plain = DeviceModel.load(bundle, Target(provider), Wishes(ROWS, prepared=0))
     prepared = DeviceModel.load(bundle, Target(provider), Wishes(ROWS, prepared=10))
+    prepared.record()
 
     assert prepared.prepared.reason == ("cpu has none" if provider == "cpu" else "")
     assert 10 == len(prepared.prepared.shapes)

@@ -92,6 +92,14 @@ class Arena:
         """What it takes on the device."""
         return sum(block.bytes for block in self._blocks.values())
 
+    def free(self) -> None:
+        """Give all of it back."""
+        for block in self._blocks.values():
+            self._device.give_back(block)
+        self._blocks.clear()
+        self.steps.clear()
+        self.shape = Shape(0, 1, 0, 0)
+
     def clear(self, shape: Shape) -> None:
         """Take another shape; what stands in the slots is of no use until somebody has joined in each."""
         self._reserve(shape)

@@ -50,7 +50,12 @@ class DeviceModel:
         self.provider = device.target.provider
         self.start_id = bundle.manifest.tokenizer.start_id
         self.run_price = RUN_PRICE
-        self.prepared = Prepared((), "nothing was asked for")
+        self.wanted: tuple[Shape, ...] = ()
+        """Buckets to prepare."""
+        self.uncaptured = "nothing was asked for"
+        """Why no CUDA graph records them; empty where they do."""
+        self.prepared = Prepared((), self.uncaptured)
+        self._bundle = bundle
         self._encoder, step = sessions
         self._program = Program.of(bundle, device, step)
         self._buckets = Buckets.of(bundle.manifest, max_rows)
@@ -70,28 +75,41 @@ class DeviceModel:
         encoder = open_graph(bundle, manifest.encoder, targets[0])
         step, reason = _open_step(bundle, targets[1], shapes)
         model = cls(bundle, open_device(target, wishes.max_bytes), (encoder, step), wishes.max_rows)
-        model.warm_up(shapes, reason)
-        logger.info(
-            "%s on %s: %s; %.1f MB for rows", bundle.name, target, model.prepared.line(), model.device.bytes / 1e6
-        )
+        model.wanted, model.uncaptured = shapes, reason
+        model.warm_up()
         return model
 
-    def warm_up(self, shapes: tuple[Shape, ...], uncaptured: str) -> None:
-        """Encode and step in all of these buckets, so that graphs that cannot run are found before they are asked to.
-
-        `uncaptured` says why no CUDA graph records that; it is empty where they do.
-        """
+    def warm_up(self) -> None:
+        """Encode and step once, so that graphs that cannot run are found before they are asked to."""
         arena = Arena(self.device, self._program)
-        graphs = itertools.repeat(UNCAPTURED) if uncaptured else itertools.count(1)
+        tried = self._buckets.fit(Shape(2, 1, 2, 1 if self.manifest.caches else 0))
         try:
-            tried = shapes or (self._buckets.fit(Shape(2, 1, 2, 1 if self.manifest.caches else 0)),)
-            prepare.run_all(arena, tried, self._sample, self.start_id, graphs)
+            prepare.run_all(arena, (tried,), self._sample, self.start_id, itertools.repeat(UNCAPTURED))
             arena.step(1, attention=True)
         except Exception as error:
             raise BundleError(f"the bundle's graphs do not run ({error}); export and verify it again") from error
-        self.prepared = Prepared(shapes, uncaptured)
-        arena.ready = True
-        self._free.append(arena)
+
+    def record(self) -> None:
+        """Run steps in all buckets that are wanted, on the thread that will run them ever after, and say what is ready.
+
+        The runtime keeps CUDA graphs for the thread that recorded them. Where one cannot be, none is.
+        """
+        shapes, reason = self.wanted, self.uncaptured
+        arena = Arena(self.device, self._program)
+        graphs = itertools.repeat(UNCAPTURED) if reason else itertools.count(1)
+        try:
+            prepare.run_all(arena, shapes, self._sample, self.start_id, graphs)
+        except Exception as error:  # noqa: BLE001  whatever it is, steps run without having been prepared
+            shapes, reason = (), _first_line(error)
+            arena.free()
+            self._program = self._program._replace(step=self._plain_step())
+        else:
+            arena.ready = True
+            self._free.append(arena)
+        self._bundle = dataclasses.replace(self._bundle, contents={})  # the runtime has the weights now
+        self.prepared = Prepared(shapes, reason)
+        where, taken = self.device.target, self.device.bytes / 1e6
+        logger.info("%s on %s: %s; %.1f MB for rows", self._bundle.name, where, self.prepared.line(), taken)
 
     def encode(self, source_ids: Int64, source_lengths: Int64) -> Encoded:
         """Encode `[row, source]` ids, padded behind `source_lengths` `[row]`; what that gives stays on the device."""
@@ -102,14 +120,16 @@ class DeviceModel:
         ids[:rows, :width] = source_ids
         lengths = np.full(shape.groups, source_lengths[0])
         lengths[:rows] = source_lengths
-        views = {}
-        for tensor in self.manifest.encoder.outputs:
-            dims = shape.of(tensor)
-            views[tensor.name] = View(self.device.block(int(np.prod(dims)), tensor.dtype), dims)
+        views: dict[str, View] = {}
         feeds = {"source_ids": ids, "source_lengths": lengths}
-        self.device.run(self.device.bind(self._encoder, feeds, views))
-        for view in views.values():
-            self.device.give_back(view.block)  # freed when those who join have been copied
+        try:
+            for tensor in self.manifest.encoder.outputs:
+                dims = shape.of(tensor)
+                views[tensor.name] = View(self.device.block(int(np.prod(dims)), tensor.dtype), dims)
+            self.device.run(self.device.bind(self._encoder, feeds, views))
+        finally:
+            for view in views.values():
+                self.device.give_back(view.block)  # freed when those who join have been copied
         state = {name: views[name] for name in self._program.state}
         return Encoded({name: views[name] for name in self._program.memory}, state)
 
@@ -124,9 +144,16 @@ class DeviceModel:
         if isinstance(lane, DeviceLane):
             self._free.append(lane.arena)
 
+    def _plain_step(self) -> Session:
+        return open_graph(self._bundle, self.manifest.decoder_step, self.device.target)
+
     def _sample(self, width: int) -> Encoded:
         end_id = self.manifest.tokenizer.end_id
         return self.encode(np.full((1, width), end_id, np.int64), np.array([1]))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [repr(error)])[0][:300]
 
 
 def _open_step(bundle: Bundle, target: Target, shapes: tuple[Shape, ...]) -> tuple[Session, str]:
@@ -139,4 +166,4 @@ def _open_step(bundle: Bundle, target: Target, shapes: tuple[Shape, ...]) -> tup
         return open_graph(bundle, graph, dataclasses.replace(target, options={**target.options, **CAPTURE})), ""
     except BundleError as error:
         step = open_graph(bundle, graph, target)
-        return step, str(error.__cause__ or error).strip().splitlines()[0][:300]
+        return step, _first_line(error.__cause__ or error)

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from service.engine.runtime import ort
 from service.engine.runtime.ort import IOBinding, RunOptions, Session, Target, Tensor
 
+FOR_ALL_DEVICES = 1
+"""cudaHostRegisterPortable."""
 UNCAPTURED = -1
 """The runtime's id for a run that neither records nor replays a CUDA graph."""
 
@@ -131,17 +133,22 @@ class CudaDevice(Device):
 
     def __init__(self, target: Target, limit: float = math.inf) -> None:
         super().__init__(target, limit)
-        self._twins: dict[int, tuple[NDArray[Any], Tensor]] = {}
+        self._twins: dict[tuple[int, str, int], tuple[NDArray[Any], Tensor]] = {}
+        self._copies = True
+        """Whether this build of the runtime copies into memory that it is given."""
 
     def _read(self, block: Block) -> NDArray[Any]:
-        address = block.tensor.data_ptr()
-        if address not in self._twins or len(self._twins[address][0]) != block.size:
+        if not self._copies:
+            return super()._read(block)
+        key = block.tensor.data_ptr(), block.dtype, block.size
+        if key not in self._twins:
             values = pinned(block.size, block.dtype)
-            self._twins[address] = values, Tensor.ortvalue_from_numpy(values, "cpu", 0)
-        values, twin = self._twins[address]
+            self._twins[key] = values, Tensor.ortvalue_from_numpy(values, "cpu", 0)
+        values, twin = self._twins[key]
         try:
             ort.copy_tensors([block.tensor], [twin])
-        except RuntimeError:  # this build of the runtime copies by itself only
+        except RuntimeError:
+            self._copies = False
             return super()._read(block)
         return values
 
@@ -161,7 +168,7 @@ def pinned(size: int, dtype: str) -> NDArray[Any]:
     values = np.zeros(size, dtype)
     try:
         ort.load_library(f"libcudart.so.{ort.cuda_version()[0]}").cudaHostRegister(
-            ctypes.c_void_p(values.ctypes.data), ctypes.c_size_t(values.nbytes), 0
+            ctypes.c_void_p(values.ctypes.data), ctypes.c_size_t(values.nbytes), FOR_ALL_DEVICES
         )
     except (OSError, AttributeError):
         return values  # pageable memory does as well, a little slower

@@ -122,7 +122,8 @@ def test_traffic_runs_in_what_was_prepared(toy: Bundle) -> None:
     device = Watched()
     model = watched(toy, device, 4)
     shapes = prepare.choose(Buckets(4, 32, 32), toy.manifest, 100, 1e9)
-    model.warm_up(shapes, uncaptured="")
+    model.wanted, model.uncaptured = shapes, ""
+    model.record()
     recorded = [graph for graph in device.graphs if graph != UNCAPTURED]
     assert list(range(1, 2 * len(shapes) + 1)) == recorded
     taken = device.bytes
@@ -134,7 +135,7 @@ def test_traffic_runs_in_what_was_prepared(toy: Bundle) -> None:
     assert taken == device.bytes
     assert recorded == [graph for graph in device.graphs if graph != UNCAPTURED]
     stepping = set(map(id, model.open(1).arena.steps.values()))
-    assert 2 * len(shapes) + 1 == len(stepping)
+    assert 2 * len(shapes) == len(stepping)
 
 
 def test_start_up_says_what_is_captured_or_why_not() -> None:
@@ -150,8 +151,36 @@ def test_a_model_says_what_it_has(toy: Bundle, caplog: pytest.LogCaptureFixture)
     """A model that is loaded logs its buckets and its memory."""
     with caplog.at_level("INFO"):
         model = DeviceModel.load(toy, Target("cpu"), Wishes(max_rows=2, prepared=3))
+        model.record()
     assert 3 == len(model.prepared.shapes)
     assert "toy on cpu: no bucket is captured as a CUDA graph: cpu has none; 0.0 MB for rows" == caplog.messages[-1]
+
+
+def test_where_recording_fails_steps_run_without(toy: Bundle) -> None:
+    """The runtime's words say why; nothing of what was prepared is used, and requests are served."""
+    device = Watched()
+    model = watched(toy, device, 4)
+    model.wanted, model.uncaptured = prepare.choose(Buckets(4, 16, 16), toy.manifest, 100, 1e9), ""
+    device.failing = RuntimeException("CUDA failure 900: operation not permitted when stream is capturing\nmore")
+    model.record()
+    assert ((), 0) == (model.prepared.shapes, device.bytes)
+    assert model.prepared.reason == "CUDA failure 900: operation not permitted when stream is capturing"
+    stage = Stage(model)
+    stage.submit("a", (5, 6, 7), limit=9)
+    stage.finish()
+    assert stage.text("a")
+
+
+def test_the_engine_thread_records_before_it_steps(toy: Bundle) -> None:
+    """What a thread recorded, only that thread replays: so the engine's own does, when it starts."""
+    model = DeviceModel.load(toy, Target("cpu"), Wishes(max_rows=4, prepared=3))
+    assert () == model.prepared.shapes
+    stage = Stage(model)
+    stage.engine.start()
+    stage.submit("a", (5, 6, 7), limit=9)
+    assert stage.recorder.last("a").hypotheses
+    stage.engine.stop()
+    assert 3 == len(model.prepared.shapes)
 
 
 def test_a_profile_spans_the_buckets(toy: Bundle, tmp_path: Path) -> None:
