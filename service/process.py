@@ -12,7 +12,7 @@ from typing import Any
 
 import uvloop
 
-from service import bundle, logs
+from service import bundle, logs, vitals
 from service.clients import read_clients
 from service.config import Settings
 from service.link import Ready
@@ -24,9 +24,11 @@ from service.versions import Versions
 
 logger = logging.getLogger(__name__)
 
-COLLECT_SECONDS = 30.0
+TIDY_SECONDS = 30.0
+LOOK_SECONDS = 0.25
+"""How often an idle moment is looked for, once it is time to tidy up."""
 COLLECTION_THRESHOLDS = 10_000, 20, 10_000
-"""Of Python's three generations of garbage: full collections are left to `_collect_when_idle`."""
+"""Of Python's three generations of garbage: full collections are left to `_tidy_when_idle`."""
 SWITCH_SECONDS = 0.001
 """How long the engine's thread may wait for the interpreter lock while the event loop is busy; Python's 5 ms are as
 long as several steps."""
@@ -64,12 +66,18 @@ def check(settings: Settings) -> list[str]:
     return [*found, "these settings can be served"]
 
 
-async def _collect_when_idle(server: Server, end: "asyncio.Task[bool]") -> None:
-    """Until the end, collect garbage in full when nobody waits, for whom it would be as long as many steps."""
+async def _tidy_when_idle(server: Server, end: "asyncio.Task[bool]") -> None:
+    """Until the end, tidy up when nobody waits, for whom it would be as long as many steps; a moment is enough.
+
+    Garbage is collected in full, and what malloc keeps for later goes back to the system: peaks leave holes in it.
+    """
     while not end.done():
-        await asyncio.wait({end}, timeout=COLLECT_SECONDS)
-        if not end.done() and not server.admission.admitted:
+        await asyncio.wait({end}, timeout=TIDY_SECONDS)
+        while server.admission.admitted and not end.done():
+            await asyncio.wait({end}, timeout=LOOK_SECONDS)
+        if not end.done():
             gc.collect()
+            await asyncio.to_thread(vitals.give_memory_back)
 
 
 async def _serve(server: Server, announce: Callable[[Ready], None], attend: Attend | None) -> None:
@@ -97,7 +105,7 @@ async def _serve(server: Server, announce: Callable[[Ready], None], attend: Atte
             ready = starting.result()
             announce(ready)
             logger.info("ready", extra={logs.FIELDS: dataclasses.asdict(ready)})
-            await _collect_when_idle(server, waiting)
+            await _tidy_when_idle(server, waiting)
             await server.drain()
             await server.leave()
             sys.stdout.flush()
