@@ -26,6 +26,8 @@ LOADS = (
     ("--rate", "4", "--mode", "stream"),
     ("--concurrency", "2", "--mode", "segments"),
 )
+LAST = "GPU"
+"""The row at the bottom that is left out: this machine may have none."""
 UNIT_INCHES = (0.72, 0.32)
 """Of one cell of the dashboard's grid."""
 INK, SOFT, PAGE = "#1b2430", "#5b6675", "#f6f7f9"
@@ -60,6 +62,8 @@ def main(target: Path) -> None:
 
 def _draw(ask: Callable[[str], list[dict[str, Any]]], target: Path) -> None:
     panels = dashboard.read()["panels"]
+    end = next(panel["gridPos"]["y"] for panel in panels if panel["title"] == LAST)
+    panels = [panel for panel in panels if panel["gridPos"]["y"] < end]
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
     mpl.rcParams.update(
         {"font.size": 7.5, "text.color": INK, "axes.edgecolor": "#c5ccd6", "font.family": "DejaVu Sans"}
