@@ -12,8 +12,9 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.samples import Exemplar
 
 DESCRIBING = {
-    "dragoman_build_info", "dragoman_max_rows", "dragoman_model_info", "dragoman_model_load_seconds",
-    "process_start_time_seconds",
+    "dragoman_build_info", "dragoman_gpu_memory_bytes", "dragoman_gpu_memory_used_bytes",
+    "dragoman_gpu_utilization_ratio", "dragoman_max_rows", "dragoman_model_info", "dragoman_model_load_seconds",
+    "dragoman_model_versions", "process_start_time_seconds",
 }  # fmt: skip
 """Gauges of which workers have the same, or the newest counts: the largest stands for all. Other gauges are summed."""
 COUNTED = ("counter", "histogram")
