@@ -7,24 +7,38 @@ from service.bundle import Bundle
 from service.engine.device.batch import AnyModel
 from service.engine.device.model import DeviceModel, Wishes
 from service.engine.runtime.ort import Target
-from service.engine.runtime.provider import pick_provider
+from service.engine.runtime.provider import Probe, pick_provider, why_not
 from service.engine.session import OnnxModel
+from service.errors import StartupError
 
 logger = logging.getLogger(__name__)
 
 
-def load_models(bundle: Bundle, provider: str, threads: int, devices: Sequence[int], wishes: Wishes) -> list[AnyModel]:
+def load_models(
+    bundle: Bundle,
+    provider: str,
+    threads: int,
+    devices: Sequence[int],
+    wishes: Wishes,
+    probe: Probe = why_not,
+) -> list[AnyModel]:
     """Load a bundle once for each of these devices, and say in one line where, and why not elsewhere.
 
-    Without a GPU the numbers are of no meaning: so many models share the processors. Raises StartupError.
+    Without a GPU the numbers are of no meaning: so many models share the processors. `auto` serves on the CPU what does
+    not run on a GPU, whatever the reason. Raises StartupError.
     """
-    choices = [pick_provider(provider, device) for device in devices]
     models: list[AnyModel] = []
-    for device, (picked, reason) in zip(devices, choices, strict=True):
+    for device in devices:
+        picked, reason = pick_provider(provider, device, probe)
         target = Target(picked, device, threads)
-        logger.info("%s runs on %s: %s", bundle.name, target, reason)
-        if picked == "cpu":
+        if picked != "cpu":
+            try:
+                models.append(DeviceModel.load(bundle, target, wishes))
+            except StartupError as error:
+                if provider != "auto":
+                    raise
+                target, reason = Target(), f"not on {target}: {str(error).splitlines()[0]}"
+        if target.provider == "cpu":
             models.append(OnnxModel.load(bundle, "cpu", threads))
-        else:
-            models.append(DeviceModel.load(bundle, target, wishes))
+        logger.info("%s runs on %s: %s", bundle.name, target, reason)
     return models

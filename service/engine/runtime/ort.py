@@ -65,7 +65,10 @@ def open_session(graph: bytes, target: Target, *, verbatim: bool = False) -> Ses
         providers.insert(0, (EXECUTION_PROVIDERS[target.provider], {"device_id": str(target.device), **target.options}))
     # Without its fallback, a provider that fails raises instead of printing a page and leaving the work to the CPU.
     with quiet() if target.provider != "cpu" else contextlib.nullcontext():
-        return Session(graph, options, providers=providers, enable_fallback=0)
+        session = Session(graph, options, providers=providers, enable_fallback=0)
+    if target.provider != "cpu" and EXECUTION_PROVIDERS[target.provider] not in session.get_providers():
+        raise RuntimeError(f"the runtime does not start {target.provider}")
+    return session
 
 
 @contextlib.contextmanager
@@ -100,11 +103,6 @@ def cuda_version() -> tuple[int, int]:
 def provider_library(provider: str) -> Path:
     """Return the file that holds a provider; loading it tells which other library is missing."""
     return Path(ort.__file__).parent / "capi" / f"libonnxruntime_providers_{provider}.so"
-
-
-def runs_on(session: Session, provider: str) -> bool:
-    """Whether a session has a provider, or silently does without."""
-    return EXECUTION_PROVIDERS[provider] in session.get_providers()
 
 
 def raise_meaning(error: Exception) -> None:
