@@ -5,6 +5,7 @@ import collections
 import contextlib
 import random
 import threading
+import time
 from typing import Any
 
 import grpc
@@ -19,7 +20,7 @@ CHUNK = 2000
 DRAWING = hypothesis.settings(
     database=None, deadline=None, phases=[hypothesis.Phase.generate], suppress_health_check=list(hypothesis.HealthCheck)
 )
-TWISTS = 3
+TWISTS = 4
 """Copies of each drawn call that are sent after it, with other bytes or less patience."""
 BROKEN_OFF = "Internal error from Core"
 """What the client itself says where it still writes to a stream that the server has ended, and loses the answer."""
@@ -101,7 +102,7 @@ class Asking:
             self._free.release()
         self.endings[asked.kind, code] += 1
         if code not in PROPER.get(asked.kind, {code}):
-            self.improper.append(f"{code} after {str(asked)[:1000]}")
+            self.improper.append(f"{time.strftime('%H:%M:%S')} {code} after {str(asked)[:1000]}")
 
     async def _connect(self) -> None:
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_metadata_size", 8 << 20)]
@@ -129,9 +130,10 @@ async def _ending(channel: grpc.aio.Channel, asked: Ask) -> str:
     details = await call.details()
     code: grpc.StatusCode = await call.code()  # what the client made up before is replaced by what the server said
     ending.cancel()
-    if code is not grpc.StatusCode.INTERNAL:
-        return code.name
-    return "broken off" if details.startswith(BROKEN_OFF) else f"INTERNAL: {details}"
+    if code is grpc.StatusCode.INTERNAL and details.startswith(BROKEN_OFF):
+        return "broken off"
+    strange = code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE)
+    return f"{code.name}: {details}" if strange else code.name
 
 
 async def _finish(call: Any, asked: Ask) -> None:

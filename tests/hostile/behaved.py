@@ -12,7 +12,8 @@ from service.rpc.channel import Connection
 from service.rpc.probe import probe
 
 TEXTS = ("안녕하세요.", "오늘은 비가 옵니다.", "문을 닫아 주세요.", "파일을 열 수 없습니다.")
-PATIENCE = 20.0
+PATIENCE = 60.0
+"""Seconds after which it takes a server for one that hangs, on a machine that others use too."""
 PAUSE = 0.03
 
 

@@ -23,11 +23,12 @@ from tests.soak.vitals import Patient, Vitals
 
 HELLOS = 0.02
 """Share of the hostile requests that are beginnings of TLS, to a server of their own."""
-CONNECTIONS = 0.4
+CONNECTIONS = 0.5
 """Share of the others that are connections; the rest are calls."""
 HELD = 4
 """Of each kind, on each port, in each round."""
-GROWN_THREADS, GROWN_DESCRIPTORS = 8, 8
+GROWN_THREADS, GROWN_DESCRIPTORS = 16, 8
+"""gRPC starts more threads where the machine is slow, and ends them when they have had nothing to do for a while."""
 ENOUGH = 10
 """Looks at rest from which on memory says something. The first fifth does not count: allocators fill."""
 GROWN = 1.1

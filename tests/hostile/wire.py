@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from tests.hostile import frames as h2
 from tests.hostile.abuse import ABUSES, HELLO
 
-THREADS = 6
+THREADS = 8
 LISTEN_SECONDS = 0.05
 """How long an attacker waits for an answer: it wants none."""
 HTTP: tuple[bytes, ...] = (
