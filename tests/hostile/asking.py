@@ -130,10 +130,9 @@ async def _ending(channel: grpc.aio.Channel, asked: Ask) -> str:
     details = await call.details()
     code: grpc.StatusCode = await call.code()  # what the client made up before is replaced by what the server said
     ending.cancel()
-    if code is grpc.StatusCode.INTERNAL and details.startswith(BROKEN_OFF):
-        return "broken off"
-    strange = code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE)
-    return f"{code.name}: {details}" if strange else code.name
+    if code is not grpc.StatusCode.INTERNAL or asked.kind == "strange methods":
+        return code.name
+    return "broken off" if details.startswith(BROKEN_OFF) else f"INTERNAL: {details}"
 
 
 async def _finish(call: Any, asked: Ask) -> None:
