@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
@@ -86,6 +87,8 @@ def _load_model(folder: Path) -> PreTrainedModel:
             f"the weights in {folder} hold more than tensors, or are damaged; nothing of them was executed. "
             "Load them where you trust them, and write them with save_pretrained, which makes model.safetensors"
         ) from error
+    except StrictDataclassError as error:
+        raise ValueError(f"{folder / CONFIG} is not a valid configuration: {error}") from error
     except (RuntimeError, TypeError, KeyError) as error:
         raise ValueError(f"the weights in {folder} do not fit its {CONFIG}: {error}") from error
     if missing := sorted(found["missing_keys"]):

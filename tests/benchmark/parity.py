@@ -52,7 +52,7 @@ def main() -> None:
 def report(name: str, original: Original, pairs: Pairs) -> None:
     """Compare a float32 and an int8 bundle with their model."""
     for precision in ("fp32", "int8"):
-        card = ModelCard("report", original.facts.family, "ko", "en", "", precision, "")  # type: ignore[arg-type] # One.
+        card = ModelCard("report", original.facts.family, "ko", "en", "", precision, "")
         made = bundle_writer.assemble(original, Order(card, "1", 20, pairs, ()))
         model = OnnxModel.load(made, "cpu")
         greedy, beams = compare_greedy(model, original, pairs), compare_beams(model, original, pairs)

@@ -97,7 +97,7 @@ def nllb(folder: Path, words: Words = FEW) -> None:
     library = transformers.NllbTokenizer(described["vocab"], merges)  # type: ignore[arg-type] # Pairs are read too.
     library.save_pretrained(folder)
     config = transformers.M2M100Config(**SIZES, **FAIRSEQ, vocab_size=len(library), scale_embedding=True)
-    _save(transformers.M2M100ForConditionalGeneration(config), folder, max_length=200)
+    _save(transformers.M2M100ForConditionalGeneration(config), folder, max_length=200, suppress_tokens=[40, 41])
 
 
 def mbart(folder: Path, words: Words = FEW) -> None:

@@ -133,6 +133,24 @@ def test_a_pickle_with_code_in_it_is_not_executed(folder: Path, tmp_path: Path) 
     assert not (tmp_path / "executed").exists()
 
 
+def test_code_beside_the_weights_is_not_executed(folder: Path, tmp_path: Path) -> None:
+    """A checkpoint that brings classes of its own is read with the library's; its code is left alone."""
+    code = f"import pathlib\npathlib.Path({str(tmp_path / 'executed')!r}).touch()\n"
+    (folder / "modeling_own.py").write_text(code, encoding="utf-8")
+    reconfigure(folder, auto_map={"AutoModelForSeq2SeqLM": "modeling_own.Own", "AutoConfig": "modeling_own.OwnConfig"})
+
+    assert "marian" == load(folder, ASKED, []).facts.family
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("field", ["decoder_start_token_id", "d_model"])
+def test_a_setting_of_the_wrong_kind(folder: Path, field: str) -> None:
+    """A configuration that the library does not take is refused with the name of the field."""
+    reconfigure(folder, **{field: "many"})
+    with pytest.raises(ValueError, match=rf"config\.json is not a valid configuration: .*{field}"):
+        load(folder, ASKED, [])
+
+
 def test_a_pickle_of_tensors_alone_is_read(folder: Path) -> None:
     """Older checkpoints hold nothing else; their tensors are read without their code."""
     weights = load_file(folder / "model.safetensors")

@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ from export import bundle_writer, originals, verify
 from export.bundle_writer import Order
 from export.cli import main
 from export.decoding import pad_sources
+from export.transformer import hugging_face
 from export.transformer.original import TransformerOriginal
 from service import bundle
 from service.bundle import Bundle, ModelCard, Precision
@@ -24,6 +26,13 @@ from tests.export.tiny import PAIRS
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")]
 
 SAMPLE = PAIRS[::45]
+FIRST_WORDS = {
+    "marian": ["<pad>"], "m2m_100": ["</s>", "__en__"], "nllb": ["</s>", "eng_Latn"], "mbart": ["en_XX"],
+    "bart": ["</s>", "<s>"], "t5": ["<pad>"],
+}  # fmt: skip
+"""The start symbol, and the word that the first step is made to choose."""
+NEVER_CHOSEN = {"nllb": {40, 41}, "m2m_100": {400, 404, 407}}
+"""Suppressed by generation_config.json; numbered by config.json, and without a piece."""
 
 
 def order(precision: Precision = "fp32") -> Order:
@@ -100,6 +109,38 @@ def test_ids_are_those_of_the_library(made: Bundle, original: TransformerOrigina
         assert tuple(ids) == tokenizer.encode_target(target)
         assert original.target_text(ids) == tokenizer.decode(ids)
         assert len(ids) == len(tokenizer.target_spans(ids))
+
+
+def test_the_first_words(family: str, original: TransformerOriginal, model: OnnxModel) -> None:
+    """A model of many languages begins with the one that is asked for, by its start symbol or its first word."""
+    library: Any = hugging_face.load(original.facts.weights[0].parent).tokenizer
+    numbers = [library.convert_tokens_to_ids(piece) for piece in FIRST_WORDS[family]]
+    encoded = model.encode(np.full((1, 2), 5), np.array([2]))
+    lane = Lane(model, Layout.of(model.manifest), 1)
+    lane.insert(encoded, np.array([2]), np.zeros(1, int), model.manifest.tokenizer.start_id)
+    found = [int(lane.tokens[0])]
+    for _ in numbers[1:]:
+        stepped = lane.advance(2, attention=False)
+        assert [0.0, -np.inf] == stepped.log_probs[0].tolist()
+        found.append(int(stepped.ids[0, 0]))
+
+    assert numbers == found
+
+
+def test_words_that_are_never_chosen(family: str, original: TransformerOriginal, model: OnnxModel) -> None:
+    """Padding, suppressed words and ids without a piece cost so much that nothing ever is worth them."""
+    suppressed, pad_id = original.rules.suppressed, model.manifest.tokenizer.pad_id
+    lane = Lane(model, Layout.of(model.manifest), 1)
+    lane.insert(model.encode(np.full((1, 2), 5), np.array([2])), np.array([2]), np.zeros(1, int),
+                model.manifest.tokenizer.start_id)  # fmt: skip
+    lane.advance(1, attention=False)
+    stepped = lane.advance(300, attention=False)
+    likely = set(stepped.ids[0][stepped.log_probs[0] > -1e6].tolist())
+
+    assert pad_id in suppressed
+    assert NEVER_CHOSEN.get(family, set()) <= set(suppressed)
+    assert likely
+    assert not likely.intersection(suppressed)
 
 
 def test_rows_of_any_age_share_a_batch(model: OnnxModel, original: TransformerOriginal) -> None:
