@@ -160,16 +160,16 @@ class Metrics(Collector):
             for name, value in self._sums(lambda model, reason=reason: model.finished[reason]).items():  # type: ignore[misc]
                 finished.add_metric([name, reason.value], value)
         yield finished
-        yield self._histogram("dragoman_queue_time_seconds", "Submission to encoding.", lambda model: model.queue_time)
+        yield self._histogram("dragoman_queue_time_seconds", "Arrival to encoding.", lambda model: model.queue_time)
         yield self._histogram("dragoman_encode_seconds", "Encoding of a text.", lambda model: model.encode)
         yield self._histogram("dragoman_step_seconds", "One decoder step of all rows.", lambda model: model.step)
         yield self._histogram(
-            "dragoman_time_to_first_token_seconds", "Submission to the first token.", lambda model: model.first_token
+            "dragoman_time_to_first_token_seconds", "Arrival to the first token.", lambda model: model.first_token
         )
         yield self._histogram(
             "dragoman_inter_token_latency_seconds", "Between two tokens of a text.", lambda model: model.inter_token
         )
-        yield self._histogram("dragoman_decode_seconds", "Encoding to the last token.", lambda model: model.decode)
+        yield self._histogram("dragoman_decode_seconds", "Encoding to the last token's handing over.", lambda model: model.decode)
         yield self._histogram("dragoman_batch_rows", "Rows of a decoder step.", lambda model: model.rows)
         engine = CounterMetricFamily("dragoman_engine_seconds", "Engine thread's time.", labels=["model", "activity"])
         for activity in ACTIVITIES:
