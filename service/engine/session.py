@@ -77,6 +77,7 @@ class OnnxModel:
         self._attention_names = [*self._next_names, manifest.attention] if manifest.attention else self._next_names
         self._state_inputs = layout.state
         self._caches = {name: written[name] for name in layout.caches}
+        self._in_place = InPlace(decoder, self._caches)
         self._k = {1: np.ones(1, np.int64)}
 
     @classmethod
@@ -123,7 +124,7 @@ class OnnxModel:
         names = self._attention_names if attention else self._next_names
         carried["token_ids"], carried["k"] = token_ids, self._k[k]
         if self._caches:
-            log_probs, ids, *rest = _run_in_place(self._decoder, names, carried, self._caches)
+            log_probs, ids, *rest = self._in_place.run(names, carried)
         else:
             log_probs, ids, *rest = _run(self._decoder, names, carried)
         weights = rest.pop() if len(rest) > len(self._state_inputs) else None
@@ -152,24 +153,39 @@ def _check_signature(file: str, side: str, declared: Sequence[Tensor], found: Se
         )
 
 
-def _run_in_place(session: Session, names: list[str], feeds: Arrays, caches: dict[str, str]) -> list[NDArray[Any]]:
-    """Run with each cache's output in the buffer of its input, where the step writes one column and copies nothing."""
-    binding = session.io_binding()
-    for name in names:
-        binding.bind_output(name, "cpu")
-    for name, values in feeds.items():
-        if name in caches:
-            place = ("cpu", 0, values.dtype.type, values.shape, values.ctypes.data)
-            binding.bind_input(name, *place)
-            binding.bind_output(caches[name], *place)
-        else:
-            binding.bind_cpu_input(name, values)
-    try:
-        session.run_with_iobinding(binding)
-    except Exception as error:
-        raise_meaning(error)
-        raise
-    return [value.numpy() for value in binding.get_outputs()[: len(names)]]
+class InPlace:
+    """Runs a graph with each cache's output in the buffer of its input, where a step writes one column.
+
+    From run to run only what has changed is bound anew: binding it all takes half as long as a step of one row.
+    """
+
+    def __init__(self, session: Session, caches: dict[str, str]) -> None:
+        self._session, self._caches = session, caches
+        self._names: list[str] = []
+        self._binding: Any = None
+        self._bound: Arrays = {}  # What the binding reads must live as long as it.
+
+    def run(self, names: list[str], feeds: Arrays) -> list[NDArray[Any]]:
+        """Return the outputs of these names."""
+        if names is not self._names:
+            self._binding, self._names, self._bound = self._session.io_binding(), names, {}
+        for name in names:
+            self._binding.bind_output(name, "cpu")  # Anew: somebody holds what the last run wrote.
+        fresh = {name: values for name, values in feeds.items() if self._bound.get(name) is not values}
+        for name, values in fresh.items():
+            if name in self._caches:
+                place = ("cpu", 0, values.dtype.type, values.shape, values.ctypes.data)
+                self._binding.bind_input(name, *place)
+                self._binding.bind_output(self._caches[name], *place)
+            else:
+                self._binding.bind_cpu_input(name, values)
+        self._bound |= fresh
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:
+            raise_meaning(error)
+            raise
+        return [value.numpy() for value in self._binding.get_outputs()[: len(names)]]
 
 
 def _run(session: Session, names: list[str], feeds: Arrays) -> list[NDArray[Any]]:
