@@ -33,7 +33,7 @@ class Settings:
 
     model_repository: Annotated[Path, Meta(description="folder of bundles, <model>/<version>/")] = EMBEDDED
     models: Annotated[
-        str, Meta(description="what to hold of it, commas between: NAME (its latest version), NAME@VERSION, NAME@*")
+        str, Meta(description="what to hold, as NAME (its latest version), NAME@VERSION, NAME@*, …; empty: all NAMEs")
     ] = ""
     model_poll_seconds: Annotated[
         float, Meta(ge=0, description="look at it again for new versions after so many seconds; 0: on SIGHUP alone")
@@ -184,6 +184,7 @@ def options() -> list[Option]:
         meta = typing.get_args(_hints()[field.name])[1]
         variable = PREFIX + field.name.upper()
         default = "the embedded model" if field.default == EMBEDDED else field.default
+        default = "empty" if default == "" else default
         text = f"{meta.description} (default: {default}) [{variable}]"
         described.append(Option(field.name, "--" + field.name.replace("_", "-"), variable, text))
     return described
