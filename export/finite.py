@@ -60,6 +60,7 @@ class WatchedModel(OnnxModel):
         for name, values in tensors.items() if self.watching else ():
             if bad := int(values.size - np.isfinite(values).sum()):
                 precision = self.manifest.model.precision
+                advice = "its weights are broken" if precision == "fp32" else "make the bundle in fp32"
                 raise ParityError(f"{name} of {where}: {bad} of {values.size} values are NaN or infinite in "
-                                  f"{precision}; make the bundle in fp32")  # fmt: skip
+                                  f"{precision}; {advice}")  # fmt: skip
             self.values += values.size
