@@ -20,7 +20,10 @@ def measure(plan: Plan, book: Notebook) -> None:
               "in turn; the random Transformer translates each into as many tokens as it may.")  # fmt: skip
     for family in FAMILIES:
         for precision in PRECISIONS:
-            _measure_bundle(plan, book, (family, precision), texts)
+            try:
+                _measure_bundle(plan, book, (family, precision), texts)
+            except Exception as error:  # noqa: BLE001  whatever it is, the other bundles are served all the same
+                book.note(f"{family}, {precision}: not measured, {error}")
 
 
 def _measure_bundle(plan: Plan, book: Notebook, case: tuple[str, str], texts: list[str]) -> None:

@@ -90,9 +90,8 @@ def measure(plan: Plan, book: Notebook) -> None:
               "must read, and state that it reads and writes, over the measured copy bandwidth.")  # fmt: skip
     for family in FAMILIES:
         for precision in PRECISIONS:
-            loaded = bundle.load(plan.bundle(family, precision))
             for mode in modes_of(plan):
-                _measure_model(plan, book, (loaded, mode), bandwidth)
+                _measure_model(plan, book, (family, precision, mode), bandwidth)
 
 
 def name_of(family: str, precision: str, mode: str, rows: int) -> str:
@@ -106,11 +105,11 @@ def _bandwidth(plan: Plan) -> float | None:
     return next((one.median for one in section.figures if one.name == BANDWIDTH), None) if section else None
 
 
-def _measure_model(plan: Plan, book: Notebook, case: tuple[Bundle, Mode], bandwidth: float | None) -> None:
+def _measure_model(plan: Plan, book: Notebook, case: tuple[str, str, Mode], bandwidth: float | None) -> None:
     """Measure one bundle in one mode; a model that does not open is a note, not the end of the part."""
-    loaded, mode = case
-    family, precision = loaded.name.rsplit("-", 1)
+    family, precision, mode = case
     try:
+        loaded = bundle.load(plan.bundle(family, precision))
         model = open_model(loaded, plan, mode)
     except Exception as error:  # noqa: BLE001  whatever it is, the other models are measured all the same
         book.note(f"{family}, {precision}, {mode.name}: not measured, {error}")

@@ -1,5 +1,6 @@
 """The GPU command, rehearsed on the CPU with models of a few thousand weights."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -51,6 +52,15 @@ def test_prepared_memory_is_given_back(rehearsal: Plan) -> None:
 
     assert isinstance(model, DeviceModel)
     assert model.open(1).arena.ready
+
+
+def test_a_bundle_that_is_missing_is_a_note(rehearsal: Plan, tmp_path: Path) -> None:
+    """Where bundles could not be made in time, the part says so and measures what there is."""
+    assert 0 == part.main("steps", dataclasses.replace(rehearsal, output=tmp_path))
+
+    section, _ = notebook.read(tmp_path / "steps.json")
+    assert [] == section.figures
+    assert "transformer, fp16, device path: not measured, " in "\n".join(section.notes)
 
 
 def test_the_parts_are_one_table(rehearsal: Plan, capsys: pytest.CaptureFixture[str]) -> None:
