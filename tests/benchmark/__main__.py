@@ -23,6 +23,7 @@ from tests.benchmark import (
     latency,
     length_cost,
     metrics,
+    operators,
     quality,
     report,
     search,
@@ -53,6 +54,7 @@ PARTS: dict[str, Callable[[Plan], Section]] = {
 ON_REQUEST: dict[str, Callable[[Plan], Section]] = {
     "ctranslate2": against_ctranslate2.measure,
     "ctranslate2-served": ctranslate2_served.measure,
+    "operators": operators.measure,
     "length-cost": length_cost.measure,
     "before-after": before_after.measure,
 }
