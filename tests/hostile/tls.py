@@ -47,9 +47,9 @@ class Hellos:
             proper = Connection(server.address, self._folder / "authority.pem")
             self._ask(proper)
             before, _ = patient.look()
-            chance = random.Random(seed)  # noqa: S311  no secret
+            chance, client = random.Random(seed), ssl.create_default_context()  # noqa: S311  no secret
             for number in range(count):
-                self.endings["TLS hellos", _send(server.address, _hello(chance))] += 1
+                self.endings["TLS hellos", _send(server.address, _hello(client, chance))] += 1
                 if number % ASK_EVERY == 0:
                     self._ask(proper)
             after = patient.settle(
@@ -67,9 +67,9 @@ class Hellos:
                 self.faults.append(f"over TLS: {error}")
 
 
-def _hello(chance: random.Random) -> bytes:
-    """Return a real hello, broken."""
-    client, said = ssl.create_default_context(), ssl.MemoryBIO()
+def _hello(client: ssl.SSLContext, chance: random.Random) -> bytes:
+    """Return a real hello of a client, broken."""
+    said = ssl.MemoryBIO()
     with contextlib.suppress(ssl.SSLWantReadError):
         client.wrap_bio(ssl.MemoryBIO(), said, server_hostname="localhost").do_handshake()
     hello = bytearray(said.read())
