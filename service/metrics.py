@@ -169,7 +169,9 @@ class Metrics(Collector):
         yield self._histogram(
             "dragoman_inter_token_latency_seconds", "Between two tokens of a text.", lambda model: model.inter_token
         )
-        yield self._histogram("dragoman_decode_seconds", "Encoding to the last token's handing over.", lambda model: model.decode)
+        yield self._histogram(
+            "dragoman_decode_seconds", "Encoding to the last token's handing over.", lambda model: model.decode
+        )
         yield self._histogram("dragoman_batch_rows", "Rows of a decoder step.", lambda model: model.rows)
         engine = CounterMetricFamily("dragoman_engine_seconds", "Engine thread's time.", labels=["model", "activity"])
         for activity in ACTIVITIES:
