@@ -1,7 +1,7 @@
 """Whether the engine's CPU path has become slower: two revisions in turn, in processor time, on any crowded machine.
 
-`python -m tests.benchmark.paired REVISION` compares the working tree with an earlier revision. Both decode the same
-sources, in processes of their own that take turns; what is compared is the median of the ratios.
+`python -m tests.benchmark.paired BEFORE [AFTER]` compares a revision, or the working tree, with an earlier one. Both
+decode the same sources, in processes of their own that take turns; what is compared is the median of the ratios.
 """
 
 import argparse
@@ -45,35 +45,39 @@ def seconds(tree: Path, bundle: Path, rows: int, count: int) -> tuple[float, str
     return float(taken), tokens
 
 
-def _git(*arguments: str) -> bytes:
-    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True).stdout  # noqa: S603, S607
+def _unpacked(revision: str, folder: Path) -> Path:
+    command = ["git", "archive", revision]
+    archive = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout  # noqa: S603
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        files.extractall(folder, filter="data")
+    return folder
 
 
 def main() -> int:
     """Compare, print a line for each number of rows, and say by the status whether it is slower."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("revision")
+    parser.add_argument("before")
+    parser.add_argument("after", nargs="?")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--sources", type=int, default=60)
     wanted = parser.parse_args()
     slower = False
     with tempfile.TemporaryDirectory() as folder:
-        archive = _git("archive", wanted.revision)
-        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-            files.extractall(folder, filter="data")
-        before, bundle = Path(folder), Path(folder, "service/bundles/ko-en/1")
+        before = _unpacked(wanted.before, Path(folder, "before"))
+        after = _unpacked(wanted.after, Path(folder, "after")) if wanted.after else ROOT
+        bundle = before / "service/bundles/ko-en/1"
         for rows in wanted.rows:
             ratios = []
             for _ in range(wanted.rounds):
                 old, old_tokens = seconds(before, bundle, rows, wanted.sources)
-                new, new_tokens = seconds(ROOT, bundle, rows, wanted.sources)
+                new, new_tokens = seconds(after, bundle, rows, wanted.sources)
                 if old_tokens != new_tokens:
-                    print(f"{rows} row(s): the tokens are others than those of {wanted.revision}")
+                    print(f"{rows} row(s): the tokens are others than those of {wanted.before}")
                 ratios.append(new / old)
             middle = statistics.median(ratios)
             slower |= middle > BOUND
-            print(f"{rows} row(s): {middle:.3f} of the time of {wanted.revision} "
+            print(f"{rows} row(s): {middle:.3f} of the time of {wanted.before} "
                   f"({min(ratios):.3f} to {max(ratios):.3f}, {wanted.rounds} rounds)", flush=True)  # fmt: skip
     return int(slower)
 
