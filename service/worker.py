@@ -47,9 +47,14 @@ class Parent:
                 writer.write(packed(Serving(self._models)))
                 told = True
             if writer.transport.get_write_buffer_size() < MAX_UNREAD_BYTES:
-                writer.write(packed(server.beat()))
+                writer.write(await asyncio.to_thread(_packed_beat, server))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.sleep(BEAT_SECONDS) if told else self._serving.wait(), BEAT_SECONDS)
+
+
+def _packed_beat(server: Server) -> bytes:
+    """Collect and pack, which takes a millisecond or more: on a thread, as scrapes are answered."""
+    return packed(server.beat())
 
 
 def main(arguments: Sequence[str], source: Callable[[Settings], Source] = Repository) -> int:

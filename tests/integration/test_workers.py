@@ -32,7 +32,7 @@ WORKER = """
 import sys, time
 from service import worker
 from tests.serving import Fixed, loaded, reversing
-sys.exit(worker.main(sys.argv[1:], lambda _: Fixed([loaded(reversing(lambda rows: time.sleep(0.01)))])))
+sys.exit(worker.main(sys.argv[1:], lambda _: Fixed([loaded(reversing(lambda rows: time.sleep(0.02)))])))
 """
 PARENT = """
 import dataclasses, json, sys
@@ -162,13 +162,15 @@ def load(server: Running, text: str) -> Iterator[list[Caller]]:
 
 def first_served(server: Running, text: str, old: set[int]) -> float:
     """Wait until a new worker has answered; return when, on the monotonic clock."""
-    while True:
+    end = time.monotonic() + 120.0
+    while time.monotonic() < end:
         channel, ports = server.open()
         with channel:
             translation_pb2_grpc.TranslationServiceStub(channel).Translate(pb.TranslateRequest(texts=[text]))
             if any(ports & server.clients_of(pid) for pid in server.workers() - old):
                 return time.monotonic()
         time.sleep(0.01)
+    raise AssertionError("no new worker answered within two minutes")
 
 
 @pytest.mark.slow
@@ -189,7 +191,7 @@ def test_a_killed_worker_takes_its_own_calls_alone(worker: str, text: str) -> No
             killed = time.monotonic()
             os.kill(victim, signal.SIGKILL)
             served = first_served(server, text, old) - killed
-            wait_until(lambda: server.metrics()["dragoman_workers_ready"] == 2, "both are ready again")
+            wait_until(lambda: server.metrics()["dragoman_workers_ready"] == 2, "both are ready again", 60.0)
             answers = [caller.answers for caller in callers]
             wait_until(lambda: all(c.answers > 2 + n for c, n in zip(callers, answers, strict=True)), "all go on", 60.0)
         failures = collections.Counter(code for caller in callers for code in caller.failures)
@@ -206,7 +208,7 @@ def test_a_killed_worker_takes_its_own_calls_alone(worker: str, text: str) -> No
         assert [] == [name for name in counted if after[name] < before[name]]
         assert 1 == after["dragoman_worker_restarts_total"]
         started, handled = ("grpc_server_started_total", "grpc_server_handled_total")
-        wait_until(lambda: server.total(started) == server.total(handled), "no call seems to be in flight for ever")
+        wait_until(lambda: server.total(started) == server.total(handled), "no call stays in flight", 60.0)
 
 
 def test_workers_look_like_one_server() -> None:
