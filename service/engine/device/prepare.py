@@ -27,7 +27,7 @@ class Prepared(NamedTuple):
 
     shapes: tuple[Shape, ...]
     reason: str
-    """Why none is recorded; empty where all are, two graphs for each, as state goes to and fro."""
+    """Why none is recorded; empty where all are, two graphs for each, as state goes back and forth."""
 
     def line(self) -> str:
         """Say it in a line."""

@@ -15,7 +15,7 @@ from service.bundle import Manifest, Tensor
 
 FIRST_WIDTH = FIRST_CAPACITY = 16
 SHRINK_BELOW = 0.375
-"""A bucket is left for a smaller one when less than this share of it is needed: to and fro would move every row."""
+"""A bucket is left for a smaller one when less than this share of it is needed: back and forth would move every row."""
 
 
 class Shape(NamedTuple):
