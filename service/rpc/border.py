@@ -80,7 +80,7 @@ class Passage:
     ) -> bool:
         """Note how the call ended. What the client can be told goes no further; its going away does."""
         if isinstance(error, Exception):
-            self.told = self._border.explain(error, self.call)
+            self.told = self._border.explain(error, self.call).with_traceback(None)  # its frames hold this passage
             self.code = self.told.code.name
         elif error is not None:
             self.code = self._border.interruption(self.call)
@@ -126,6 +126,7 @@ class Border:
                 answer = await behaviour(_valid(request, asked), passage.call)
                 context.set_trailing_metadata(((REQUEST_ID, passage.call.request_id),))
                 return answer
+            del request  # gRPC keeps the frames of an aborted call until garbage is collected in full
             return await self._abort(context, passage)
 
         return grpc.unary_unary_rpc_method_handler(handle, _parser(asked), _serialize)
@@ -147,6 +148,7 @@ class Border:
                 await _send(behaviour(_valid(request, asked), passage.call), context)
                 context.set_trailing_metadata(((REQUEST_ID, passage.call.request_id),))
                 return
+            del request
             await self._abort(context, passage)
 
         return grpc.unary_stream_rpc_method_handler(handle, _parser(asked), _serialize)
