@@ -31,6 +31,8 @@ DEAD_PEER_SECONDS = (60, 20)
 MAX_PENDING_CALLS = 10_000
 """Calls that have come and that nobody has taken up yet. Beyond, gRPC ends whoever's call comes as CANCELLED, which no
 client retries; streams that are opened and reset at once would fill its own 1,000 within milliseconds."""
+PENDING_SECONDS = 600
+"""How long a call may wait to be taken up; gRPC would end it after 30 s, as CANCELLED too. Deadlines end it sooner."""
 PING_SECONDS = 20
 """A client that pings more often while it has no call is sent away (GOAWAY, too many pings)."""
 
@@ -47,6 +49,7 @@ def server_options(settings: Settings, *, shared: bool = False) -> list[tuple[st
         ("grpc.max_concurrent_streams", settings.max_streams_per_connection),
         ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
         ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS),
+        ("grpc.server_max_unrequested_time_in_server", PENDING_SECONDS),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
