@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     end = time.monotonic() + 60 * given.minutes
     failed: list[str] = []
     for name in given.parts or list(PARTS):
+        (plan.output / f"{name}.json").unlink(missing_ok=True)
         limit = max(1.0, (end - time.monotonic()) * PARTS[name])
         print(f"{name}: at most {limit:.0f} s", flush=True)
         outcome = _run_tests(plan, limit) if name == "tests" else _run_part(name, plan, limit)
