@@ -17,6 +17,7 @@ from tests.benchmark.plan import EMBEDDED, Plan
 from tests.benchmark.report import Figure, Section
 from tests.benchmark.workers import Worker, processors
 
+REPEATS = 3
 STATUS = Path("/proc/self/status")
 
 
@@ -71,7 +72,7 @@ def measure(plan: Plan) -> Section:
     texts = plan.texts(plan.sizes.long_rows)
     note = (
         f"{len(texts)} sentences of test.tsv that are all decoded to so many tokens, whatever their end; one thread on "
-        "one processor. Memory: what the caches hold, and what the process grew by since the model was loaded."
+        f"one processor. A step's time is the median of {REPEATS} runs. Memory: what the caches hold, and what the process grew by since the model was loaded."
     )
     section = Section("length cost", [], [note])
     curves: dict[str, Sequence[float]] = {}
@@ -82,7 +83,9 @@ def measure(plan: Plan) -> Section:
             plan.say(f"length cost: {name}, {tokens} tokens")
             with Worker(name, functools.partial(Growing, folder, texts), processors()[0]) as grow:
                 grow(min(4, tokens))  # warms up
-                grown = grow(tokens)
+                runs = [grow(tokens) for _ in range(REPEATS)]
+            steps = [float(np.median(times)) for times in zip(*(run.steps for run in runs), strict=True)]
+            grown = runs[0]._replace(steps=steps)
             section.figures += _figures(f"{name}, {tokens} tokens", grown)
             curves[name] = grown.steps
     if plan.picture is not None:
