@@ -72,7 +72,8 @@ def measure(plan: Plan) -> Section:
     texts = plan.texts(plan.sizes.long_rows)
     note = (
         f"{len(texts)} sentences of test.tsv that are all decoded to so many tokens, whatever their end; one thread on "
-        f"one processor. A step's time is the median of {REPEATS} runs. Memory: what the caches hold, and what the process grew by since the model was loaded."
+        f"one processor. A step's time is the median of {REPEATS} runs. Memory: what the caches hold, and what the "
+        "process grew by since the model was loaded."
     )
     section = Section("length cost", [], [note])
     curves: dict[str, Sequence[float]] = {}
