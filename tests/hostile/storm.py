@@ -197,7 +197,8 @@ def _handled(page: Page) -> dict[str, int]:
 def _permits(log: str) -> Row:
     """Return what the server that was ended first said of its permits when it began to drain."""
     said = re.search(r'"message":"draining","texts":(\d+)', log)
-    return Row("permits held in the end", said.group(1) if said else "not said", "0", bool(said) and said[1] == "0")
+    held = said[1] if said else "not said"
+    return Row("permits held in the end", held, "0", held == "0")
 
 
 def _complaints(log: str) -> list[str]:
