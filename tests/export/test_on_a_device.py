@@ -48,5 +48,7 @@ def test_caches_on_a_device_are_those_of_the_host(tmp_path: Path) -> None:
     assert [[one.token_ids for one in each] for each in plain] == [[one.token_ids for one in each] for each in moved]
     for one, other in zip(plain, moved, strict=True):
         np.testing.assert_allclose([each.score for each in one], [each.score for each in other], atol=1e-4)
-    assert plain[4][0].attention is not None
-    np.testing.assert_allclose(plain[4][0].attention, moved[4][0].attention, atol=1e-5)
+    before, after = plain[4][0].attention, moved[4][0].attention
+    assert before is not None
+    assert after is not None
+    np.testing.assert_allclose(before, after, atol=1e-5)

@@ -23,7 +23,12 @@ def test_others_have_their_turn_between_many_outputs() -> None:
 
         delivery = Delivery(loop, hand_out)
         first = [Output(f"{number}") for number in range(2 * TURN + 1)]
-        thread = threading.Thread(target=lambda: (delivery(first), delivery([Output("last")])))
+
+        def deliver() -> None:
+            delivery(first)
+            delivery([Output("last")])
+
+        thread = threading.Thread(target=deliver)
         thread.start()
         await asyncio.wait_for(done.wait(), 20.0)
         thread.join()

@@ -38,7 +38,7 @@ def test_a_gpu_that_does_not_answer_is_left_out() -> None:
 
 def installed(monkeypatch: pytest.MonkeyPatch, nvml: object) -> str:
     """Let it be found as a module; return its name."""
-    monkeypatch.setitem(sys.modules, "recorded_nvml", nvml)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "recorded_nvml", nvml)
     return "recorded_nvml"
 
 
