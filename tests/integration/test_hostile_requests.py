@@ -29,7 +29,7 @@ def test_hostile_requests_end_well() -> None:
     seed = int(os.environ.get("DRAGOMAN_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
     found = rounds(REQUESTS, REQUESTS, seed, lambda _: None)
     assert [] == [row for row in judge(found) if not row.kept], f"seed {seed}: {found.improper[:3]} {found.faults[:3]}"
-    assert REQUESTS == sum(found.endings.values())
+    assert REQUESTS <= found.endings.total() < REQUESTS + 10  # a drawn call comes with all of its copies
     assert len(ABUSES) / 2 < sum(kind.startswith("HTTP/2 ") for kind in {kind for kind, _ in found.endings})
 
 
