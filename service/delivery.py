@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from service.request import Output
 
-TURN = 2
+TURN = 8
 """Outputs that are handed over before the event loop serves others: an answer takes it a third of a millisecond, and
-whoever is to be refused must not wait for all that ended at a step."""
+whoever is to be refused must not wait for all that ended at a step. Fewer at a time would let those who follow join the
+batch one by one, and be encoded in smaller groups."""
 
 
 class Delivery:
