@@ -11,11 +11,11 @@ PROGRAM = "DRAGOMAN_BENCH_PROGRAM"
 """Mosec makes its workers in processes of their own, without arguments."""
 
 
-class Batches(mosec.Worker):
+class Batches(mosec.Worker):  # type: ignore[misc]
     """Translates what came together as one batch."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._translate = build(*os.environ[PROGRAM].split("\n"))
 
     def forward(self, data: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -28,11 +28,11 @@ def main() -> None:
     port, program = sys.argv[1], sys.argv[2:]
     os.environ[PROGRAM] = "\n".join(program)
     sys.argv[1:] = ["--address", "127.0.0.1", "--port", port, "--timeout", "120000"]
-    server = mosec.Server()  # type: ignore[no-untyped-call]
+    server = mosec.Server()
     server.append_worker(
         Batches, num=1, max_batch_size=ROWS, max_wait_time=round(1000 * WAIT_SECONDS), route="/predict"
     )
-    server.run()  # type: ignore[no-untyped-call]
+    server.run()
 
 
 if __name__ == "__main__":
