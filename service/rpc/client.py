@@ -12,6 +12,7 @@ from google.protobuf.json_format import MessageToDict
 
 from dragoman.v1 import translation_pb2 as pb
 from dragoman.v1 import translation_pb2_grpc
+from service.errors import DeadlineUnreachableError
 from service.rpc.channel import Connection
 from service.rpc.status import read_details
 from service.terminal import AttentionPicture, ModelRow, aligned_words
@@ -153,8 +154,9 @@ class Client:
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"no answer within {self._timeout:g} s; allow more with --timeout, or send less at once"
         reason = details.reason or code.name
+        flag = ", with --timeout" if reason == DeadlineUnreachableError.reason else ""
         request_id = (details.metadata or {}).get("request_id")
-        return f"{error.details()} [{reason}{f', request {request_id}' if request_id else ''}]"
+        return f"{error.details()}{flag} [{reason}{f', request {request_id}' if request_id else ''}]"
 
 
 class Ordered:

@@ -192,7 +192,7 @@ def test_no_server(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_no_answer_in_time(live: LiveServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """The line names the flag that allows more time."""
+    """The line names the flag that allows more time, whether the server or the client was the first to see it."""
     assert 1 == run(live, "translate", "--timeout", "0", "abc")
     assert "--timeout" in capsys.readouterr().err
 
