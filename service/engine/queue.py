@@ -7,15 +7,17 @@ from service.engine.sequence import Sequence
 from service.request import Priority, Request
 
 CROWD = 2
-"""A client with more rows running than this is one of many texts."""
+"""A client with more texts running than this is one of many, however many rows each of them takes."""
 Key = tuple[Priority, str]
 
 
 @dataclass(slots=True)
 class Client:
-    """What one client has waiting, in order of arrival, the rows it has running, and when it last had its turn."""
+    """What one client has waiting, in order of arrival, what it has running, and when it last had its turn."""
 
     waiting: dict[str, Sequence] = field(default_factory=dict)
+    texts: int = 0
+    """Of it that run, on so many rows:"""
     rows: int = 0
     turn: int = 0
 
@@ -62,7 +64,7 @@ class FairQueue:
         """Take out a sequence that begins to run; its client has had its turn."""
         key = self._of[sequence.request.request_id]
         client = self._clients[key]
-        self._count(client, sequence.rows)
+        self._count(client, 1, sequence.rows)
         client.turn = next(self._turns)
         self._remove(sequence.request.request_id)
 
@@ -70,7 +72,7 @@ class FairQueue:
         """Note that a sequence runs no more."""
         key = _key(sequence.request)
         client = self._clients[key]
-        self._count(client, -sequence.rows)
+        self._count(client, -1, -sequence.rows)
         self._place(key, client)
 
     def turns_before(self, request: Request) -> int:
@@ -84,9 +86,8 @@ class FairQueue:
         return min(len(self), (own + 1) * clients)
 
     def is_crowd(self, sequence: Sequence) -> bool:
-        """Whether a waiting sequence is of a client that has rows enough: with it, more than CROWD."""
-        rows = self._clients[_key(sequence.request)].rows
-        return rows > 0 and rows + sequence.rows > CROWD
+        """Whether a waiting sequence is of a client that has enough: with it, more than CROWD."""
+        return self._clients[_key(sequence.request)].texts >= CROWD
 
     def withdraw(self, request_id: str) -> Sequence | None:
         """Take out a sequence that will not run; None if it does not wait."""
@@ -123,11 +124,11 @@ class FairQueue:
         if not client.waiting and not client.rows:
             del self._clients[key]
 
-    def _count(self, client: Client, rows: int) -> None:
-        """Give a client so many rows more."""
-        self.crowd_rows -= client.rows if client.rows > CROWD else 0
-        client.rows += rows
-        self.crowd_rows += client.rows if client.rows > CROWD else 0
+    def _count(self, client: Client, texts: int, rows: int) -> None:
+        """Give a client so many texts more, on so many rows."""
+        self.crowd_rows -= client.rows if client.texts > CROWD else 0
+        client.texts, client.rows = client.texts + texts, client.rows + rows
+        self.crowd_rows += client.rows if client.texts > CROWD else 0
 
     def _claim(self, key: Key) -> tuple[int, int]:
         client = self._clients[key]

@@ -143,6 +143,15 @@ def test_without_a_crowd_all_share_one_roster() -> None:
     assert (32, 0) == (scheduler.bulk.rows, scheduler.express.rows)
 
 
+def test_a_wide_beam_is_no_crowd() -> None:
+    """Clients with one text each share one roster, however many rows their beams take."""
+    scheduler = Scheduler(Limits(max_rows=32, join_patience=0))
+    for number in range(10):
+        scheduler.add(sequence(str(number), str(number), rows=4))
+    scheduler.join()
+    assert (32, 0) == (scheduler.bulk.rows, scheduler.express.rows)
+
+
 def test_a_forecast_counts_turns_not_texts() -> None:
     """Before a new client has its turn each other has one; before one more of its own, as many as it has waiting."""
     scheduler = Scheduler(Limits(max_rows=8, join_patience=0))
