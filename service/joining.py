@@ -2,8 +2,8 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from service.alignment import Link, align
@@ -16,8 +16,7 @@ from service.tokenizer import Tokenizer
 WORST_FIRST = (FinishReason.LENGTH, FinishReason.REPETITION, FinishReason.END)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
     """A hypothesis and its text; `tokens` are the pieces of its ids, the rows of `attention` `[target, source]`."""
 
     text: str
@@ -28,8 +27,7 @@ class Candidate:
     links: Sequence[Link] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Translation:
+class Translation(msgspec.Struct, frozen=True):
     """The candidates for one text, best first; `source_tokens` are the columns of their attention."""
 
     source_tokens: list[str]

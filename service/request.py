@@ -1,10 +1,12 @@
 """What is asked, what comes back, and what a step did: the immutable values that cross from room to room."""
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from service.errors import InvalidRequestError, ServiceError
@@ -18,7 +20,7 @@ MAX_CANDIDATES = 64
 MAX_SUPPRESSED = 16
 
 
-class FinishReason(enum.Enum):
+class FinishReason(enum.StrEnum):
     """Why a request ended; the values are metric labels."""
 
     END = "end"
@@ -40,7 +42,7 @@ class Priority(enum.IntEnum):
     HIGH = 3
 
 
-class LengthPenaltyKind(enum.Enum):
+class LengthPenaltyKind(enum.StrEnum):
     """How a length is turned into what a sum of log-probabilities is divided by."""
 
     PLAIN = "plain"
@@ -165,8 +167,7 @@ class Permit(Protocol):
         """Whether it was given back; a request with a returned permit must not start."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """The immutable ask: one sentence."""
 
     request_id: str
@@ -183,8 +184,7 @@ class Request:
     """When its call was taken up, on the engine's clock, in seconds; None: when it is submitted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hypothesis:
+class Hypothesis(msgspec.Struct, frozen=True):
     """One candidate translation; the end symbol is left out of all but the score, a prefix is in all but the score.
 
     `attention`, where asked for, is `[len(token_ids), source]`.
@@ -197,8 +197,7 @@ class Hypothesis:
     attention: Float32 | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(msgspec.Struct, frozen=True, gc=False):
     """Where a request's time went, in seconds; what did not happen is zero."""
 
     queue: float = 0.0
@@ -215,8 +214,7 @@ class Timing:
     """When it ended, on the engine's clock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(msgspec.Struct, frozen=True):
     """One step's increment of one request. The last one, and only that, carries a finish_reason."""
 
     request_id: str

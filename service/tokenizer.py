@@ -1,7 +1,8 @@
 """Text to token ids and back, with the tokenizer files of a bundle."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from service.bundle import Bundle
 from service.bundle import Tokenizer as TokenizerSpec
@@ -9,8 +10,7 @@ from service.errors import BundleError
 from service.subwords import SentencePieces, Span, Subwords, TokenizerFile
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """A tokenized text: its ids and the piece that each stands for, those of prefix and suffix among them."""
 
     ids: tuple[int, ...]

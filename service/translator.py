@@ -18,7 +18,9 @@ import contextlib
 import itertools
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+import msgspec
 
 from service.admission import Admission
 from service.catalog import Served
@@ -38,8 +40,7 @@ SUBMITTED = 32
 """Requests of one job that the engine gets before the event loop serves others."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """The translations of a job, in the order of its texts; of each time, the longest."""
 
     translations: list[Translation]
