@@ -3,7 +3,7 @@
 import contextlib
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -22,7 +22,6 @@ from tests.gpu.plan import FAMILIES, PRECISIONS, Plan
 
 CANDIDATES = 1
 WARM_RUNS = 3
-FUNCTIONAL = blocks.write_column
 DTYPES = {"float32": torch.float32, "bool": torch.bool, "int64": torch.int64}
 
 
@@ -33,18 +32,26 @@ def measure(plan: Plan, book: Notebook) -> None:
               "fetched, no row joining or leaving, inputs always the same; fp16 by autocast, fp32 with TF32. Compiled: "
               'torch.compile, mode "reduce-overhead", which captures CUDA graphs.')  # fmt: skip
     modules = {family: _module(plan, family).to(plan.device) for family in FAMILIES}
-    blocks.write_column = _write_in_place  # for the eager ones; what is compiled sees to its copies itself
-    for compiled in (False, True) if plan.compile else (False,):
-        if compiled:
-            blocks.write_column = FUNCTIONAL
-        for precision in PRECISIONS:
-            for family, module in modules.items():
-                _add(plan, book, (family, precision), _compiled(module) if compiled else module)
+    with _written_in_place():
+        _add_all(plan, book, modules)
+    if plan.compile:  # what is compiled sees to its copies itself
+        _add_all(plan, book, modules, _compiled)
 
 
 def name_of(family: str, precision: str, way: str, rows: int) -> str:
     """Name what is measured."""
     return f"{family}, {precision}, PyTorch {way}, {rows} row(s)"
+
+
+@contextlib.contextmanager
+def _written_in_place() -> Iterator[None]:
+    """Meanwhile, the blocks write into their caches; what is exported later in this process must not."""
+    functional = blocks.write_column
+    blocks.write_column = _write_in_place
+    try:
+        yield
+    finally:
+        blocks.write_column = functional
 
 
 def _write_in_place(cache: torch.Tensor, column: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -57,6 +64,14 @@ def _module(plan: Plan, family: str) -> torch.nn.Module:
         return graphs.StepGraph(rnn(plan).model).eval()
     parts = transformer_parts(plan)
     return transformer_graphs.StepGraph(parts, Stack(parts.decoder), FORCED).eval()
+
+
+def _add_all(
+    plan: Plan, book: Notebook, modules: dict[str, Any], ready: Callable[[Any], Any] = lambda one: one
+) -> None:
+    for precision in PRECISIONS:
+        for family, module in modules.items():
+            _add(plan, book, (family, precision), ready(module))
 
 
 def _compiled(module: torch.nn.Module) -> Any:
