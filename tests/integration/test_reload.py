@@ -9,9 +9,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import pytest
 
 from dragoman.v1 import translation_pb2 as pb
 from dragoman.v1 import translation_pb2_grpc
+from tests.callers import Callers
 from tests.integration.test_process import ROOT, first_line
 from tests.serving import wait_until
 
@@ -84,51 +84,23 @@ def serving(repository: Path, log: Path) -> Iterator[Server]:
             started.communicate()
 
 
-class Load:
-    """Callers that translate one text after the other, every second one as a stream, and count how that ends."""
+class Users:
+    """A client's ways to translate a text; they count which versions answer."""
 
-    def __init__(self, address: str, text: str) -> None:
-        self.codes: collections.Counter[str] = collections.Counter()
+    def __init__(self, channel: grpc.Channel, text: str) -> None:
         self.versions: collections.Counter[str] = collections.Counter()
-        self._channel = grpc.insecure_channel(address)
-        self._stub = translation_pb2_grpc.TranslationServiceStub(self._channel)
+        self._stub = translation_pb2_grpc.TranslationServiceStub(channel)
         self._text = text
-        self._stopping = threading.Event()
-        calls: list[Callable[[], str]] = [self._translate, self._stream]
-        self._threads = [threading.Thread(target=self._repeat, args=(calls[n % 2],)) for n in range(CALLERS)]
 
-    def __enter__(self) -> "Load":
-        """Start."""
-        for thread in self._threads:
-            thread.start()
-        return self
+    def translate(self) -> None:
+        """Ask for an answer."""
+        answer = self._stub.Translate(pb.TranslateRequest(texts=[self._text]), timeout=60.0)
+        self.versions[answer.model_version] += 1
 
-    def __exit__(self, *_: object) -> None:
-        """Stop, and wait for the last answers."""
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
-        self._channel.close()
-
-    def more(self) -> None:
-        """Wait for answers."""
-        wanted = self.codes["OK"] + ANSWERS
-        wait_until(lambda: self.codes["OK"] >= wanted, f"{wanted} answers are there", PATIENCE)
-
-    def _repeat(self, call: Callable[[], str]) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.versions[call()] += 1
-                self.codes["OK"] += 1
-            except grpc.RpcError as error:
-                self.codes[f"{error.code().name}: {error.details()}"] += 1
-
-    def _translate(self) -> str:
-        return self._stub.Translate(pb.TranslateRequest(texts=[self._text]), timeout=60.0).model_version
-
-    def _stream(self) -> str:
+    def stream(self) -> None:
+        """Ask for pieces as they are ready."""
         *_, last = self._stub.StreamTranslate(pb.StreamTranslateRequest(text=self._text), timeout=60.0)
-        return last.model_version
+        self.versions[last.model_version] += 1
 
 
 @pytest.mark.slow
@@ -138,18 +110,21 @@ def test_a_model_is_replaced_under_load(tmp_path: Path) -> None:
     folder = make(tmp_path / "models")
     reloads = RELOADS or BROKEN_EVERY
     broken = list(range(BROKEN_EVERY, reloads + 1, BROKEN_EVERY))
-    with serving(tmp_path / "models", tmp_path / "log") as server, Load(server.address, text) as load:
-        load.more()
+    with ExitStack() as stack:
+        server = stack.enter_context(serving(tmp_path / "models", tmp_path / "log"))
+        users = Users(stack.enter_context(grpc.insecure_channel(server.address)), text)
+        load = stack.enter_context(Callers([users.translate, users.stream] * (CALLERS // 2)))
+        load.more(ANSWERS)
         before = server.memory
         for number in range(1, reloads + 1):
             kinds = repositories.CORRUPTIONS
             corrupt = [kinds[number // BROKEN_EVERY % len(kinds)]] if number in broken else []
             repositories.put(folder, number + 1, *corrupt)
             server.reload()
-            load.more()
+            load.more(ANSWERS)
         replaced = reloads - len(broken)
         wait_until(lambda: server.count("a model is gone") == replaced, "the old ones are gone", PATIENCE)
-        load.more()
+        load.more(ANSWERS)
         after = server.memory
         refusals = server.log("a model was refused")
     print(f"\n{reloads} reloads under load: {dict(load.codes)}")  # noqa: T201
@@ -158,6 +133,6 @@ def test_a_model_is_replaced_under_load(tmp_path: Path) -> None:
         print(f"refused {line['model']}: {line['cause']}")  # noqa: T201
     good = {"1", *(str(number + 1) for number in range(1, reloads + 1) if number not in broken)}
     assert {"OK"} == load.codes.keys()
-    assert good == load.versions.keys()
+    assert good == users.versions.keys()
     assert len(broken) == len(refusals)
     assert after < (1.1 if RELOADS else 1.25) * before

@@ -1,12 +1,11 @@
 """Servers restarted under load, one after the other, behind a client with the service config of docs/deployment.md."""
 
-import collections
+import functools
 import json
 import os
 import re
 import signal
 import socket
-import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,8 +15,8 @@ import pytest
 
 from dragoman.v1 import translation_pb2 as pb
 from dragoman.v1 import translation_pb2_grpc
+from tests.callers import Callers
 from tests.integration.test_process import first_line, process
-from tests.serving import wait_until
 
 RESTARTS = int(os.environ.get("DRAGOMAN_RESTARTS", "1"))
 """Of each of the two servers."""
@@ -48,41 +47,6 @@ def free_port() -> int:
     return port
 
 
-class Load:
-    """Callers that send one text after the other until they are told to stop, and count how that ends."""
-
-    def __init__(self, channel: grpc.Channel) -> None:
-        self.codes: collections.Counter[str] = collections.Counter()
-        self._stub = translation_pb2_grpc.TranslationServiceStub(channel)
-        self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._call) for _ in range(CALLERS)]
-
-    def __enter__(self) -> "Load":
-        """Start."""
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop, and wait for the last answers."""
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _call(self) -> None:
-        while not self._stopping.wait(0.005):
-            try:
-                self._stub.Translate(pb.TranslateRequest(texts=["abcdefgh"]), timeout=20.0)
-                self.codes["OK"] += 1
-            except grpc.RpcError as error:
-                self.codes[f"{error.code().name}: {error.details()}"] += 1
-
-    def more(self, answers: int) -> None:
-        """Wait for so many answers more."""
-        wanted = self.codes["OK"] + answers
-        wait_until(lambda: self.codes["OK"] >= wanted, f"{wanted} answers are there", 60.0)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("health_checks", [True, False])
 def test_restarts_lose_no_call(health_checks: bool) -> None:
@@ -97,7 +61,9 @@ def test_restarts_lose_no_call(health_checks: bool) -> None:
     with ExitStack() as started, grpc.insecure_channel(target, options=options) as channel:
         servers = [started.enter_context(process(command)) for command in commands]
         assert all(first_line(server) for server in servers)
-        with Load(channel) as load:
+        stub = translation_pb2_grpc.TranslationServiceStub(channel)
+        call = functools.partial(stub.Translate, pb.TranslateRequest(texts=["abcdefgh"]), timeout=20.0)
+        with Callers([call] * CALLERS, pause=0.005) as load:
             began = time.monotonic()
             for number in range(2 * RESTARTS):
                 load.more(50)
