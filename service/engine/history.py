@@ -1,10 +1,12 @@
-"""What the rows chose, step by step, and a way back through it."""
+"""What the rows chose, step by step, and a way back through it.
 
+Plain lists: whoever ends reads a number of each step, and a NumPy scalar costs ten times as much as a list's element.
+"""
+
+import itertools
 from typing import NamedTuple
 
-import numpy as np
-
-from service.request import Float32, Int64
+from service.request import Float32
 
 
 class Place(NamedTuple):
@@ -23,15 +25,15 @@ class Trail(NamedTuple):
 
 
 class StepRecord(NamedTuple):
-    """What the rows chose at one step: all `[row]`, `attention` `[row, source]` where it was asked for.
+    """What each row chose at one step; `attention` is `[row, source]` where it was asked for.
 
     `parents[i]` is the row, as rows were numbered at the step before, that row i continues; None: itself.
     """
 
-    tokens: Int64
-    log_probs: Float32
+    tokens: list[int]
+    log_probs: list[float]
     attention: Float32 | None
-    parents: Int64 | None
+    parents: list[int] | None
 
 
 class History:
@@ -41,7 +43,7 @@ class History:
         self._max_steps = max_steps
         self._steps: list[StepRecord] = []
         self._dropped = 0
-        self._moves: Int64 | None = None
+        self._moves: list[int] | None = None
         """Where the rows stood at the end of the last step, after those that left and joined since; None: as now."""
 
     @property
@@ -49,12 +51,15 @@ class History:
         """Number of the last step, counted from 1; 0 before the first."""
         return self._dropped + len(self._steps)
 
-    def append(self, tokens: Int64, log_probs: Float32, attention: Float32 | None, parents: Int64 | None) -> None:
-        """Take note of a step: what each row `[row]` chose, and which row, as rows stand now, it continues."""
+    def append(
+        self, tokens: list[int], log_probs: list[float], attention: Float32 | None, parents: list[int] | None
+    ) -> None:
+        """Take note of a step: what each row chose, and which row, as rows stand now, it continues."""
         if attention is not None and parents is not None:
             attention = attention[parents]  # a token was chosen by the row that it continues
         if self._moves is not None:
-            parents, self._moves = self._moves if parents is None else self._moves[parents], None
+            parents = self._moves if parents is None else [self._moves[parent] for parent in parents]
+            self._moves = None
         self._steps.append(StepRecord(tokens, log_probs, attention, parents))
         if len(self._steps) >= 2 * self._max_steps:
             self._dropped += len(self._steps) - self._max_steps
@@ -63,7 +68,7 @@ class History:
     def join(self, rows: int) -> None:
         """Take note that so many rows were appended."""
         if self._moves is not None:
-            self._moves = np.concatenate((self._moves, np.full(rows, -1)))
+            self._moves = [*self._moves, *itertools.repeat(-1, rows)]
 
     def keep(self, kept: list[int]) -> None:
         """Take note that row j is what row `kept[j]` was."""
@@ -71,23 +76,23 @@ class History:
             self._dropped += len(self._steps)
             self._steps, self._moves = [], None
         else:
-            self._moves = np.array(kept) if self._moves is None else self._moves[kept]
+            self._moves = kept if self._moves is None else [self._moves[row] for row in kept]
 
     def before(self, row: int) -> Place:
         """Return where a row, as rows stand before the step that is about to be noted, was after the last one."""
-        return Place(self.step, row if self._moves is None else int(self._moves[row]))
+        return Place(self.step, row if self._moves is None else self._moves[row])
 
     def trace(self, place: Place, count: int) -> Trail:
         """Return what led to a place over its last `count` steps."""
         trail = Trail([], [], [])
         row, end = place.row, place.step - self._dropped
         for step in reversed(self._steps[end - count : end]):
-            trail.tokens.append(int(step.tokens[row]))
-            trail.log_probs.append(float(step.log_probs[row]))
+            trail.tokens.append(step.tokens[row])
+            trail.log_probs.append(step.log_probs[row])
             if step.attention is not None:
                 trail.attention.append(step.attention[row])
             if step.parents is not None:
-                row = int(step.parents[row])
+                row = step.parents[row]
         for part in trail:
             part.reverse()
         return trail

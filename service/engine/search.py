@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.engine import beams
+from service.engine.beams import Beams
 from service.engine.constraints import repeats
 from service.engine.history import History, Place, Trail
 from service.engine.sequence import Sequence
@@ -41,11 +41,17 @@ class Search:
         """Steps so far."""
         self._tracks: list[Track] = []
         """In the order of the running list."""
-        self._last_steps: Int64 = np.zeros(0, np.int64)
+        self._last_steps: list[int] = []
         """The step at which each reaches its limit."""
         self._next_limit = 0
         self._special: list[int] = []
         """Indices of those that are not plain; while there are none, rows and running sequences coincide."""
+        self._constrained: list[int] = []
+        """Of these, those that forbid or force something;"""
+        self._single: list[int] = []
+        """those whose rows do not compete;"""
+        self._beams: list[Beams] = []
+        """and all others, by width."""
         self.k = 1
         """Candidates per row that the next step must give."""
 
@@ -56,8 +62,7 @@ class Search:
     def join(self, sequences: list[Sequence]) -> None:
         """Take up sequences whose rows were appended to the batch."""
         joining = [Track.of(sequence, self.step, self._end_id) for sequence in sequences]
-        limits = np.array([self.step + track.params.max_target_tokens for track in joining])
-        self._last_steps = np.concatenate((self._last_steps, limits))
+        self._last_steps += [self.step + track.params.max_target_tokens for track in joining]
         self._history.join(sum(track.rows for track in joining))
         self._special += [index for index, track in enumerate(joining, len(self._tracks)) if not track.plain]
         self._arrange(self._tracks + joining)
@@ -65,7 +70,7 @@ class Search:
     def keep(self, order: list[int], kept: list[int]) -> None:
         """Let the running list be what it was at `order`, and row j be what row `kept[j]` was."""
         self._history.keep(kept)
-        self._last_steps = self._last_steps[order]
+        self._last_steps = [self._last_steps[index] for index in order]
         self._arrange([self._tracks[index] for index in order])
 
     def select(self, stepped: Stepped) -> Selection:
@@ -74,12 +79,12 @@ class Search:
         if self._special:
             return self._select_mixed(stepped)
         tokens = stepped.ids[:, 0]
-        self._history.append(tokens, stepped.log_probs[:, 0], stepped.attention, None)
         # Plain Python: at these sizes it costs a third of the array operations that would say the same.
         chosen = tokens.tolist()
+        self._history.append(chosen, stepped.log_probs[:, 0].tolist(), stepped.attention, None)
         finished = [row for row, token in enumerate(chosen) if token == self._end_id] if self._end_id in chosen else []
         if self.step == self._next_limit:
-            finished = sorted({*finished, *(self._last_steps == self.step).nonzero()[0].tolist()})
+            finished = sorted({*finished, *(row for row, last in enumerate(self._last_steps) if last == self.step)})
         return Selection(tokens, None, finished)
 
     def hypotheses(self, index: int, sequence: Sequence) -> tuple[Hypothesis, ...]:
@@ -110,15 +115,24 @@ class Search:
         return [tokens[0] for tokens in common][known:]
 
     def _arrange(self, tracks: list[Track]) -> None:
-        """Take these tracks, in the order of the running list; note where their rows are."""
+        """Take these tracks, in the order of the running list; note where their rows are, and who asks for what."""
         self._tracks = tracks
-        self._next_limit = int(self._last_steps.min()) if tracks else 0
-        if self._special:
-            ends = itertools.accumulate(track.rows for track in tracks)
-            for track, end in zip(tracks, ends, strict=True):
-                track.row = end - track.rows
-            self._special = [index for index, track in enumerate(tracks) if not track.plain]
-            self._note_k()
+        self._next_limit = min(self._last_steps, default=0)
+        if not self._special:
+            return
+        ends = itertools.accumulate(track.rows for track in tracks)
+        for track, end in zip(tracks, ends, strict=True):
+            track.row = end - track.rows
+        self._special = [index for index, track in enumerate(tracks) if not track.plain]
+        self._constrained = [index for index in self._special if tracks[index].banned]
+        widths: dict[int, list[int]] = {}
+        for index in self._special:
+            widths.setdefault(tracks[index].params.beam_size, []).append(index)
+        self._single = widths.pop(1, [])
+        self._beams = [
+            Beams.of(width, indices, [tracks[index] for index in indices]) for width, indices in widths.items()
+        ]
+        self._note_k()
 
     def _row(self, index: int) -> int:
         """Return the first row of the sequence at `index`."""
@@ -128,28 +142,30 @@ class Search:
         self.k = max((self._tracks[index].k for index in self._special), default=1)
 
     def _select_mixed(self, stepped: Stepped) -> Selection:
-        """Choose for plain and tracked rows together."""
+        """Choose for plain and tracked rows together. Beams cost no work of their own where nothing ends."""
         log_probs, ids = stepped.log_probs, stepped.ids
-        special = [self._tracks[index] for index in self._special]
-        for track in special:
-            if track.banned:
-                track.constrain(self.step, log_probs, ids)
+        for index in self._constrained:
+            self._tracks[index].constrain(self.step, log_probs, ids)
         tokens, chosen = ids[:, 0].copy(), log_probs[:, 0].copy()
-        parents: Int64 | None = None
         finished = self._plain_ends(tokens)
-        for track in special:
-            if track.params.beam_size == 1:
-                self._choose(track, log_probs, ids, tokens, chosen)
-        for width in sorted({track.params.beam_size for track in special} - {1}):
-            parents = np.arange(len(ids)) if parents is None else parents
-            group = [track for track in special if track.params.beam_size == width]
-            rows = np.array([track.row for track in group])[:, None] + np.arange(width)
-            continued = self._compete(group, rows, log_probs, ids)
-            tokens[rows], chosen[rows], parents[rows] = continued.tokens, continued.log_probs, continued.parents
-        self._history.append(tokens, chosen, stepped.attention, parents)
-        finished += [index for index in self._special if self._settle(self._tracks[index])]
-        self._note_k()
-        return Selection(tokens, parents, sorted(finished))
+        for index in self._single:
+            self._choose(self._tracks[index], log_probs, ids, tokens, chosen)
+        parents = np.arange(len(ids))
+        for beams in self._beams:
+            continued, endings = beams.advance(log_probs, ids, self._end_id)
+            tokens[beams.at], chosen[beams.at] = continued.tokens, continued.log_probs
+            parents[beams.at] = continued.parents
+            for ending in endings:
+                self._end(*ending)
+        moved = parents.tolist() if self._beams else None
+        self._history.append(tokens.tolist(), chosen.tolist(), stepped.attention, moved)
+        for index in self._special if self.step == self._next_limit else self._constrained:
+            self._settle(self._tracks[index])
+        if self._constrained:
+            self._note_k()
+        finished += [index for index in self._single if not self._tracks[index].running]
+        finished += itertools.chain.from_iterable(beams.complete() for beams in self._beams)
+        return Selection(tokens, parents if self._beams else None, sorted(finished))
 
     def _plain_ends(self, tokens: Int64) -> list[int]:
         """Return the plain sequences that end by these tokens `[row]` or by their limit."""
@@ -171,23 +187,13 @@ class Search:
             if tokens[row] == self._end_id:
                 self._end(track, row, float(track.sums[offset]))
 
-    def _compete(self, group: list[Track], rows: Int64, log_probs: Float32, ids: Int64) -> beams.Continued:
-        """Let the hypotheses in `rows` `[group, b]` compete, those of each sequence among themselves."""
-        sums = np.stack([track.sums for track in group])
-        continued, endings = beams.advance(rows, sums, log_probs, ids, self._end_id)
-        for track, row_sums in zip(group, continued.sums, strict=True):
-            track.sums = row_sums
-        for ending in endings:
-            self._end(group[ending.group], ending.row, ending.total)
-        return continued
-
     def _end(self, track: Track, row: int, total: float) -> None:
         """Note that the hypothesis that was in a row chose the end symbol."""
         count = self.step - track.first_step - 1
         track.end(row - track.row, FinishReason.END, self._history.before(row), count, total)
 
-    def _settle(self, track: Track) -> bool:
-        """After a step: end what has reached a limit, work out what is forbidden next; return whether all is done."""
+    def _settle(self, track: Track) -> None:
+        """After a step: end what has reached a limit, work out what is forbidden next."""
         count = self.step - track.first_step
         tokens: list[list[int]] = [[]] * track.rows
         if track.banned and count >= len(track.params.prefix_ids):
@@ -201,9 +207,6 @@ class Search:
                 track.end(row, reason, Place(self.step, track.row + row), count, float(track.sums[row]))
         if track.banned:
             track.forbid(tokens, self._end_id)
-        if track.params.beam_size == 1:
-            return not track.running
-        return beams.is_complete(track.params, [ended.score for ended in track.ended], float(track.sums.max()))
 
     def _plain_hypothesis(self, index: int, sequence: Sequence) -> Hypothesis:
         """Return the one hypothesis of a plain sequence that has just ended."""
