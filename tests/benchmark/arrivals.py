@@ -15,17 +15,19 @@ from tests.benchmark.report import Figure, Goal, Section, percentile, ratios
 from tests.benchmark.serving import Server
 from tests.benchmark.workers import Worker, processors
 
-SERVICE, PEER = "service, {}", "LitServe, {}"
+SERVICE, PEER = "service", "LitServe"
 IN_FLIGHT = 64
 """What finds the capacity: two batches of the peer, so that the next is always ready."""
 SHARE = 0.7
 """Of the capacity."""
 SLOWDOWN = 5
-RANKS = {"median": 0.5, "99th percentile": 0.99}
-"""What the bounds are multiples of, both without load: the first is strict with long texts, the second is not."""
 HIGHEST = 1.5
 """Times the capacity: where the search begins; few seconds above the capacity can be survived."""
 GOAL = Goal(">=", 2)
+PARAGRAPH = 5
+"""Sentences in a row, decoded as one text."""
+EVERY = 10
+"""One text of so many is a paragraph, where there are any."""
 
 Ask = Callable[[Arrivals], Outcome]
 
@@ -59,8 +61,23 @@ class Measured(NamedTuple):
     """Latencies at the share of its own capacity."""
     at_same: list[float]
     """Latencies at that share of the smaller capacity."""
-    sustained: dict[str, float]
-    """The highest rate that kept each bound."""
+    sustained: float
+    """The highest rate that kept the bound."""
+
+
+def with_paragraphs(sentences: Sequence[str]) -> list[str]:
+    """Put several sentences in the place of every tenth, so that lengths are mixed as people mix them."""
+    return [
+        " ".join(sentences[place : place + PARAGRAPH]) if place % EVERY == 0 else sentence
+        for place, sentence in enumerate(sentences)
+    ]
+
+
+MIXES: dict[str, Callable[[Sequence[str]], Sequence[str]]] = {
+    "sentences": lambda sentences: sentences,
+    "sentences and paragraphs": with_paragraphs,
+}
+"""What arrives."""
 
 
 def measure(plan: Plan) -> Section:
@@ -82,27 +99,32 @@ def _measure_bundle(plan: Plan, folder: Path, section: Section, *, with_peer: bo
     name = label(read_manifest(folder))
     with ExitStack() as stack:
         server = stack.enter_context(Server(folder, measured, "--threads", "1"))
-        targets = {SERVICE.format(name): Target("grpc", server.address)}
+        targets = {SERVICE: Target("grpc", server.address)}
         if with_peer:
             plan.say(f"arrivals: starting LitServe, {name}")
             address = stack.enter_context(peer.Peer(peer.LITSERVE, ["onnxruntime", str(folder)], measured)).address
-            targets[PEER.format(name)] = Target("http", address)
-        asks: dict[str, Ask] = {}
-        for contender, target in targets.items():
-            build = functools.partial(Arriving, target, plan.texts(plan.sizes.sentences))
-            asks[contender] = stack.enter_context(Worker(contender, build, driver))
-            asks[contender](Arrivals(IN_FLIGHT, float("inf"), 0, IN_FLIGHT))
-        rounds = []
-        for number in range(plan.sizes.arrival_rounds):
-            plan.say(f"arrivals: round {number + 1} of {plan.sizes.arrival_rounds}, {name}")
-            rounds.append(_round(plan, asks, number + 1))
+            targets[PEER] = Target("http", address)
+        for mix, mixed in MIXES.items():
+            with ExitStack() as workers:
+                asks: dict[str, Ask] = {}
+                for contender, target in targets.items():
+                    build = functools.partial(Arriving, target, mixed(plan.texts(plan.sizes.sentences)))
+                    asks[contender] = workers.enter_context(Worker(contender, build, driver))
+                    asks[contender](Arrivals(IN_FLIGHT, float("inf"), 0, IN_FLIGHT))
+                _contest(plan, asks, f"{name}, {mix}", section)
+
+
+def _contest(plan: Plan, asks: dict[str, Ask], what: str, section: Section) -> None:
+    """Measure the servers with one mix of texts, in turn."""
+    rounds = []
+    for number in range(plan.sizes.arrival_rounds):
+        plan.say(f"arrivals: round {number + 1} of {plan.sizes.arrival_rounds}, {what}")
+        rounds.append(_round(plan, asks, number + 1))
     for contender in asks:
-        section.figures += _figures(contender, [found[contender] for found in rounds])
-    if with_peer:
-        for rank in RANKS:
-            ours, theirs = ([found[contender].sustained[rank] for found in rounds] for contender in asks)
-            what = f"highest rate, service / LitServe, within {SLOWDOWN} times the {rank}, {name}"
-            section.figures.append(Figure.of(what, ratios(ours, theirs), "x", GOAL))
+        section.figures += _figures(f"{contender}, {what}", [found[contender] for found in rounds])
+    if len(asks) > 1:
+        ours, theirs = ([found[contender].sustained for found in rounds] for contender in asks)
+        section.figures.append(Figure.of(f"highest rate, {SERVICE} / {PEER}, {what}", ratios(ours, theirs), "x", GOAL))
 
 
 def _round(plan: Plan, asks: dict[str, Ask], seed: int) -> dict[str, Measured]:
@@ -118,15 +140,11 @@ def _round(plan: Plan, asks: dict[str, Ask], seed: int) -> dict[str, Measured]:
         name: at_same[name] if capacity[name] == smallest else ask(_lot(sizes, SHARE * capacity[name], seed)).latencies
         for name, ask in asks.items()
     }
-    sustained = {}
-    for rank, share in RANKS.items():
-        bound = SLOWDOWN * max(percentile(seconds, share) for seconds in unloaded.values())
-        sustained[rank] = highest_rates(sizes, asks, capacity, seed, bound)
+    bound = SLOWDOWN * max(percentile(seconds, 0.99) for seconds in unloaded.values())
+    sustained = highest_rates(sizes, asks, capacity, seed, bound)
     return {
-        name: Measured(unloaded[name], capacity[name], at_share[name], at_same[name],
-                       {rank: rates[name] for rank, rates in sustained.items()})
-        for name in asks
-    }  # fmt: skip
+        name: Measured(unloaded[name], capacity[name], at_share[name], at_same[name], sustained[name]) for name in asks
+    }
 
 
 def highest_rates(
@@ -160,25 +178,22 @@ def _figures(contender: str, rounds: Sequence[Measured]) -> list[Figure]:
         for share in (0.5, 0.99):
             milliseconds = [1e3 * percentile(seconds, share) for seconds in found]
             figures.append(Figure.of(f"{contender}, {load}, p{100 * share:g}", milliseconds, "ms"))
-    for rank in RANKS:
-        sustained = [found.sustained[rank] for found in rounds]
-        figures.append(Figure.of(f"{contender}, highest rate within {SLOWDOWN} times the {rank}", sustained, "texts/s"))
-    return figures
+    return [*figures, Figure.of(f"{contender}, highest rate", [found.sustained for found in rounds], "texts/s")]
 
 
 def _notes(sizes: Sizes) -> list[str]:
     servers = (
-        "Single texts of test.tsv, drawn at random. Each server has one processor and one thread of ONNX Runtime, the "
-        "load another one. The peer batches up to 32 requests over HTTP and runs each batch until its longest text has "
-        f"ended. Capacity: {IN_FLIGHT} in flight."
+        "Single texts, drawn at random: sentences of test.tsv, or those and paragraphs, where every tenth text is "
+        f"{PARAGRAPH} sentences in a row, decoded as one. Each server has one processor and one thread of ONNX "
+        "Runtime, the load another one. The peer batches up to 32 requests over HTTP and runs each batch until its "
+        f"longest text has ended. Capacity: {IN_FLIGHT} in flight."
     )
     arrivals = (
         "Arrivals are a Poisson process, seeded, the same for both; latency counts from the moment of arrival, "
         "whether or not the client could send then."
     )
     bound = (
-        f"Two bounds for the 99th percentile: {SLOWDOWN} times the {' and the '.join(RANKS)} without load, of the "
-        f"slower server, for both. The highest rate that keeps one is found by bisection, {sizes.probes} rates of "
-        f"{sizes.probe_seconds:g} s, the two servers in turn."
+        f"The highest rate is the one whose 99th percentile is within {SLOWDOWN} times that of the slower server "
+        f"without load, found by bisection, {sizes.probes} rates of {sizes.probe_seconds:g} s, the two servers in turn."
     )
     return [servers, arrivals, bound]

@@ -39,14 +39,14 @@ class Sizes:
     invariance_sentences: int = 500
     decoding_sentences: int = 400
     """At each number of sentences in flight, in each round."""
-    arrival_rounds: int = 3
+    arrival_rounds: int = 2
     unloaded_texts: int = 200
     capacity_texts: int = 800
     probe_seconds: float = 6.0
     """Of arrivals at one rate."""
     probe_texts: int = 300
     """As many at least."""
-    probes: int = 6
+    probes: int = 5
     """Rates that are tried to find the highest one."""
     crowd_texts: int = 1000
     """In each of the ten requests."""
