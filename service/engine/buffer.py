@@ -91,6 +91,9 @@ def _with_room(size: int) -> int:
 
 def fill_from_tail(count: int, gone: Set[int]) -> list[int]:
     """Order those of `count` that stay, such that only as many move as left: the last ones move into the holes."""
+    order = list(range(count - len(gone)))
     tail = (index for index in range(count - 1, -1, -1) if index not in gone)
-    staying = count - len(gone)
-    return [next(tail) if index in gone else index for index in range(staying)]
+    for hole in sorted(gone):
+        if hole < len(order):
+            order[hole] = next(tail)
+    return order

@@ -42,7 +42,7 @@ class Deck:
         for sequence in group:
             sequence.encoded = now
             sequence.first_step, sequence.first_row_steps = self._search.step, self._row_steps
-        self._note_wishes()
+        self._note_wishes(group)
 
     def advance(self, clock: Callable[[], float]) -> tuple[list[Output], list[Sequence]]:
         """Run one step over all rows; return what it gave, and who has left with it.
@@ -90,11 +90,13 @@ class Deck:
             self._batch.keep(kept)
         else:
             self._batch.clear()
-        self._note_wishes()
+        self._note_wishes(leaving)
         return leaving
 
-    def _note_wishes(self) -> None:
+    def _note_wishes(self, changed: list[Sequence]) -> None:
         """Note which running sequences want to hear of every step, so that a step asks nobody else."""
+        if not (self._incremental or any(sequence.wishes for sequence in changed)):
+            return
         running = self.roster.running[: len(self._search)]
         self._incremental = [(i, sequence) for i, sequence in enumerate(running) if sequence.request.incremental]
         self._attention_wanted = any(sequence.request.params.return_attention for sequence in running)

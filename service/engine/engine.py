@@ -60,6 +60,8 @@ class Engine:
         self._pad_id = model.manifest.tokenizer.pad_id
         self._inbox: collections.deque[Sequence | str | None] = collections.deque()
         self._wake = threading.Event()
+        self._resting = False
+        """Whether the engine thread waits, or is about to look into the inbox for the last time before it does."""
         self._thread: threading.Thread | None = None  # one that never runs would keep this engine, and its model, alive
         self._stopping = False
         self._outputs: list[Output] = []
@@ -111,7 +113,8 @@ class Engine:
 
     def _post(self, item: Sequence | str | None) -> None:
         self._inbox.append(item)
-        self._wake.set()
+        if self._resting:
+            self._wake.set()
 
     def _run(self) -> None:
         try:
@@ -121,14 +124,21 @@ class Engine:
                 if self._stopping:
                     break
                 if not busy:
-                    self._wake.wait()
-                    self._wake.clear()
+                    self._rest()
             self._fail_all(UnavailableError("the server is stopping; send the request to another one"))
         except BaseException as error:
             logger.exception("the engine thread ended")
             self._fail_all(EngineFailedError("the engine failed; the log says why"))
             self._on_failure(error)
             raise
+
+    def _rest(self) -> None:
+        """Wait until something is in the inbox: it is looked into once more after others were told to wake this thread."""
+        self._resting = True
+        if not self._inbox:
+            self._wake.wait()
+        self._resting = False
+        self._wake.clear()
 
     def step(self) -> bool:
         """Let join who can, and advance a deck by one token; return whether there is more to do."""

@@ -15,11 +15,6 @@ class Roster:
         self.rows = 0
         """Rows that the running sequences take."""
 
-    @property
-    def longest(self) -> int:
-        """The most tokens that one of them may come to."""
-        return max((sequence.request.params.max_target_tokens for sequence in self.running), default=0)
-
     def join(self, sequences: list[Sequence]) -> None:
         """Append sequences."""
         self.running += sequences

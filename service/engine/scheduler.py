@@ -112,7 +112,7 @@ class Scheduler:
         if not self._waiting:
             return False
         joining: dict[Roster, list[Sequence]] = {roster: [] for roster in self.rosters}
-        longest, limit, rows = 0, max(roster.longest for roster in self.rosters), self.rows
+        longest, limit, rows = 0, self._longest(), self.rows
         closed = (turn is self.express and self.bulk.rows > 0) or self._waits_for_company()
         while sequence := self._waiting.next():
             roster = self._roster_of(sequence, sum(one.rows for one in joining[self.express]))
@@ -150,6 +150,13 @@ class Scheduler:
         crowded = self._waiting.crowd_rows >= CROWD_ROWS and not self._waiting.is_crowd(sequence)
         room = self.express.rows + joining + sequence.rows <= self._limits.express_rows
         return self.express if crowded and room else self.bulk
+
+    def _longest(self) -> int:
+        """Return the most tokens that a running sequence may come to, where that bounds who joins."""
+        if self._limits.max_cache_tokens is None:
+            return 0
+        running = (sequence for roster in self.rosters for sequence in roster.running)
+        return max((sequence.request.params.max_target_tokens for sequence in running), default=0)
 
     def _reserved(self, sequence: Sequence) -> int:
         """Return the rows that a sequence may not take because they are kept for clients that have none."""

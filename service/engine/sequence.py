@@ -30,15 +30,16 @@ class Sequence:
     """Tokens that went out with its Outputs so far, where it is incremental."""
     rows: int = field(init=False)
     """Rows of the batch that it takes."""
+    source_length: int = field(init=False)
+    """Source tokens."""
+    wishes: bool = field(init=False)
+    """Whether it wants more of a step than its tokens: to hear of it at once, or attention."""
 
     def __post_init__(self) -> None:
-        """Take the rows that its search needs."""
-        self.rows = self.request.params.rows
-
-    @property
-    def source_length(self) -> int:
-        """Source tokens."""
-        return len(self.request.source_ids)
+        """Note what is asked for again and again."""
+        request = self.request
+        self.rows, self.source_length = request.params.rows, len(request.source_ids)
+        self.wishes = request.incremental or request.params.return_attention
 
     def finish(self, hypotheses: tuple[Hypothesis, ...], now: float) -> Output:
         """Return the last Output of a sequence that was decoded to its end, with its last increment."""
