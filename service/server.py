@@ -24,6 +24,7 @@ from service.models import Source
 from service.planning import JobLimits
 from service.rpc import transport
 from service.rpc.access import Access
+from service.rpc.batches import open_server
 from service.rpc.border import Border
 from service.rpc.health import SERVICE, Probes, tell
 from service.rpc.metrics_port import MetricsServer
@@ -84,7 +85,7 @@ class Server:
         settings = self._settings
         self._access = Access.from_file(settings.clients) if settings.clients else None
         self._spans = tracing.open_spans(settings.otlp_endpoint, settings.trace_share, SERVICE)
-        self._grpc = grpc.aio.server(options=transport.server_options(settings, shared=settings.is_worker))
+        self._grpc = open_server(transport.server_options(settings, shared=settings.is_worker))
         address = metrics_url = ""
         if not settings.is_worker:
             address = transport.listen(self._grpc, settings)  # before anything slow is done
@@ -187,7 +188,7 @@ class Server:
     async def _serve_operator(self) -> None:
         """Answer ModelService on a socket of its own, if one is set."""
         if (path := self._settings.admin_socket) is not None:
-            self._operated = grpc.aio.server(options=transport.server_options(self._settings))
+            self._operated = open_server(transport.server_options(self._settings))
             transport.listen_for_operator(self._operated, path)
             border = Border(self._metrics, self._log)
             self._operated.add_generic_rpc_handlers((ModelServicer(self._manager).handlers(border),))

@@ -17,6 +17,7 @@ from service.config import Settings
 from service.errors import StartupError
 from service.logs import FIELDS
 from service.rpc import metrics_port
+from service.rpc.batches import open_server
 from service.rpc.health import Probes
 from service.rpc.metrics_port import MetricsServer
 from service.watch import Watch
@@ -83,7 +84,7 @@ async def serve_health(
     host, port = settings.host, settings.health_port
     if port is None:
         return None, None
-    server = grpc.aio.server(options=server_options(settings))
+    server = open_server(server_options(settings))
     with listening("--health-port", host, port):
         _probe(host, port)
         taken = address(host, server.add_insecure_port(address(host, port)))
