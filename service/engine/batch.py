@@ -56,30 +56,29 @@ class Batch:
             self._source.close(lane)
         self._set([], [])
 
-    def _set(self, lanes: list[Rows], rows: list[Int64]) -> None:
+    def _set(self, lanes: list[Rows], rows: list[list[int]]) -> None:
         """Take these lanes; lane row i of lane n is batch row `rows[n][i]`."""
         self._lanes, self._rows = lanes, rows
-        self._in_order = len(rows) == 1 and bool((rows[0] == np.arange(len(rows[0]))).all())
+        self._in_order = len(rows) == 1 and rows[0] == list(range(len(rows[0])))
 
-    def insert(self, encoded: Encoded, source_lengths: Int64, rows_each: Int64) -> None:
+    def insert(self, encoded: Encoded, source_lengths: Int64, rows_each: Sequence[int]) -> None:
         """Append the rows of joiners: `rows_each[i]` rows for encoded source i, each at the start symbol."""
-        lanes, places = list(self._lanes), list(self._rows)
+        lanes, places = list(self._lanes), [list(rows) for rows in self._rows]
         loads = [lane.load for lane in lanes]
         joining: dict[int, list[int]] = {}
-        first_rows = len(self) + rows_each.cumsum() - rows_each
-        for source, (length, rows) in enumerate(zip(source_lengths.tolist(), rows_each.tolist(), strict=True)):
+        row = len(self)
+        for source, (length, rows) in enumerate(zip(source_lengths.tolist(), rows_each, strict=True)):
             chosen = choose_lane(loads, rows, length, self._source.run_price)
             if chosen == len(loads):
                 loads.append(Load(rows, 0, 0, 0))
                 lanes.append(self._source.open(rows))
-                places.append(np.empty(0, np.int64))
+                places.append([])
             loads[chosen] = loads[chosen].plus(length)
             joining.setdefault(chosen, []).append(source)
-        for chosen, members in joining.items():
-            sources, lane = np.array(members), lanes[chosen]
-            lane.insert(encoded, source_lengths, sources, self._source.start_id)
-            joined = (first_rows[sources][:, None] + np.arange(lane.group_rows)).ravel()
-            places[chosen] = np.concatenate((places[chosen], joined))
+            places[chosen] += range(row, row + rows)
+            row += rows
+        for chosen, sources in joining.items():
+            lanes[chosen].insert(encoded, source_lengths, sources, self._source.start_id)
         self._set(lanes, places)
 
     def advance(self, k: int, attention: bool) -> Stepped:
@@ -89,6 +88,9 @@ class Batch:
 
     def reorder(self, parents: Int64) -> None:
         """Let each row continue row `parents[row]`, of the same source: memory stays where it is."""
+        if self._in_order:
+            self._lanes[0].reorder(parents)
+            return
         position = np.empty(len(self), np.int64)
         for rows in self._rows:
             position[rows] = np.arange(len(rows))
@@ -103,21 +105,23 @@ class Batch:
 
     def keep(self, kept: list[int]) -> None:
         """Drop all rows but these; row j becomes what row `kept[j]` was."""
-        renumbered = np.full(len(self), -1)
-        renumbered[kept] = np.arange(len(kept))
+        renumbered = [-1] * len(self)
+        for row, before in enumerate(kept):
+            renumbered[before] = row
         lanes, places = [], []
         for lane, rows in zip(self._lanes, self._rows, strict=True):
-            now = renumbered[rows].reshape(-1, lane.group_rows)
-            gone = set((now[:, 0] < 0).nonzero()[0].tolist())
-            if len(gone) == len(now):
+            now, size = [renumbered[row] for row in rows], lane.group_rows
+            groups = len(now) // size
+            gone = {group for group in range(groups) if now[group * size] < 0} if -1 in now else set()
+            if len(gone) == groups:
                 self._source.close(lane)
                 continue
             if gone:
-                staying = np.array(fill_from_tail(len(now), gone))
+                staying = fill_from_tail(groups, gone)
                 lane.keep(staying)
-                now = now[staying]
+                now = [now[group * size + row] for group in staying for row in range(size)]
             lanes.append(lane)
-            places.append(now.ravel())
+            places.append(now)
         self._set(lanes, places)
 
 
@@ -136,7 +140,7 @@ def choose_lane(loads: Sequence[Load], rows: int, length: int, run_price: int) -
     return chosen
 
 
-def _merge(stepped: list[Stepped], places: list[Int64], rows: int) -> Stepped:
+def _merge(stepped: list[Stepped], places: list[list[int]], rows: int) -> Stepped:
     """Put what the lanes gave into the order of the batch."""
     k = stepped[0].ids.shape[1]
     merged = Stepped(np.empty((rows, k), np.float32), np.empty((rows, k), np.int64), None, {})

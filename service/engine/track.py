@@ -4,13 +4,16 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from service.engine.beams import Sums
 from service.engine.constraints import ban, banned_tokens, force
 from service.engine.history import Place
 from service.engine.sampling import Draws
 from service.engine.sequence import Sequence
 from service.request import DecodingParams, FinishReason, Float32, Int64
+
+Sums = NDArray[np.float64]
+"""Log-probabilities of running hypotheses so far; -inf: the row has none."""
 
 
 class Ended(NamedTuple):
@@ -39,6 +42,8 @@ class Track:
     """Its first row of the batch."""
     sums: Sums = field(default_factory=lambda: np.zeros(1))
     """Log-probabilities of its rows' running hypotheses; -inf: the row has none."""
+    bound: Sums = field(default_factory=lambda: np.full(1, -np.inf))
+    """`[1]`: a beam is complete when none of its sums is above this."""
     draws: list[Draws] = field(default_factory=list)
     banned: list[set[int]] = field(default_factory=list)
     """What may not come next in each row, where the request forbids something."""
@@ -94,3 +99,18 @@ class Track:
         self.ended.append(Ended(total / self.params.length_penalty(max(length, 1)), reason, place, count))
         if reason is not FinishReason.END or self.params.beam_size == 1:
             self.sums[row] = -np.inf
+        self.bound[0] = self._bound()
+
+    def _bound(self) -> float:
+        """Return the sum that a running hypothesis must exceed for a further step to matter.
+
+        Without patience this is exact: a sum of log-probabilities only falls, so no descendant of the best running
+        hypothesis scores more than that one's sum over the largest penalty it can reach.
+        """
+        params = self.params
+        if params.patience:
+            return np.inf if len(self.ended) >= round(params.beam_size * params.patience) else -np.inf
+        if len(self.ended) < params.num_hypotheses:
+            return -np.inf
+        to_beat = sorted((ended.score for ended in self.ended), reverse=True)[params.num_hypotheses - 1]
+        return to_beat * params.length_penalty(params.max_target_tokens - len(params.prefix_ids))
