@@ -80,12 +80,12 @@ class Catalog:
         matching = self._named(model) if model else self.models
         matching = _with_language(matching, "source", source_language)
         matching = _with_language(matching, "target", target_language)
-        names = sorted({served.name for served in matching})
-        if not names:
+        if not matching:
             raise ModelNotFoundError(f"no model translates {source_language} into {target_language}; {self._held()}")
-        if len(names) > 1:
+        if matching[0].name != matching[-1].name:
+            names = dict.fromkeys(served.name for served in matching)
             raise InvalidRequestError("model", f"several would do, name one: {', '.join(names)}")
-        default = self._default(names[0])
+        default = self._default(matching[0].name)
         return next((served for served in matching if served.version == default), matching[-1])
 
     def _named(self, model: str) -> list[Served]:

@@ -3,7 +3,8 @@
 import dataclasses
 import math
 import weakref
-from dataclasses import dataclass
+
+import msgspec
 
 from service.bundle import Decoding
 from service.catalog import Served
@@ -16,8 +17,7 @@ MAX_RECIPES = 64
 """Recipes that are kept: seeds, for one, make endlessly many."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """How to decode, as the client put it; None: the model's default."""
 
     beam_size: int | None = None

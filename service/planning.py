@@ -3,7 +3,9 @@
 import asyncio
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import msgspec
 
 from service import segments
 from service.catalog import Served
@@ -27,8 +29,7 @@ class JobLimits:
     max_rows: int
 
 
-@dataclass(slots=True)
-class Job:
+class Job(msgspec.Struct):
     """What a client asks of one model."""
 
     request_id: str
@@ -52,14 +53,13 @@ class Job:
         return f"{LISTED[name]}[{index}]" if self.listed else name
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(msgspec.Struct):
     """A job cut into segments; `requests` are theirs, those of all texts in turn."""
 
     served: Served
     job: Job
-    texts: list[list[Segment]] = field(default_factory=list)
-    requests: list[Request] = field(default_factory=list)
+    texts: list[list[Segment]] = []
+    requests: list[Request] = []
 
     def joints(self, index: int) -> list[str]:
         """Return what stands between the segments of one text."""

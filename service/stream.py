@@ -1,7 +1,7 @@
 """Streams: where the engine's Outputs meet the requests that wait for them. Belongs to the event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
 
 from service.errors import ServiceError
@@ -11,11 +11,14 @@ from service.request import Output
 class Stream:
     """The Outputs of one job's segments, until the last of each is there or one has failed."""
 
-    __slots__ = ("_done", "_grown", "_ids", "_outputs", "_streams", "_tokens")
+    __slots__ = ("_cancel", "_done", "_grown", "_ids", "_outputs", "_streams", "_tokens")
 
-    def __init__(self, streams: "Streams", ids: Sequence[str], done: "asyncio.Future[None]") -> None:
+    def __init__(
+        self, streams: "Streams", ids: Sequence[str], cancel: Callable[[str], None], done: "asyncio.Future[None]"
+    ) -> None:
         self._streams = streams
         self._ids = ids
+        self._cancel = cancel
         self._done = done
         self._outputs: dict[str, Output] = {}
         self._tokens: dict[str, list[int]] = {}
@@ -30,15 +33,14 @@ class Stream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close it: Outputs that come later are dropped, and an error that nobody waited for is no surprise."""
-        self._streams.close(self._ids)
+        """Close it: what has not ended is cancelled, and an error that nobody waited for is no surprise."""
+        if len(self._outputs) < len(self._ids):
+            unfinished = [request_id for request_id in self._ids if request_id not in self._outputs]
+            self._streams.close(unfinished)
+            for request_id in unfinished:
+                self._cancel(request_id)
         if self._done.done() and not self._done.cancelled():
             self._done.exception()
-
-    @property
-    def unfinished(self) -> list[str]:
-        """The ids whose last Output has not come, in order."""
-        return [request_id for request_id in self._ids if request_id not in self._outputs]
 
     async def collect(self) -> list[Output]:
         """Wait for all; return them in the order of the ids, or raise the error of the first that failed."""
@@ -97,9 +99,9 @@ class Streams:
         """Count the engine requests that somebody waits for."""
         return len(self._open)
 
-    def open(self, ids: Sequence[str]) -> Stream:
-        """Open a stream for these engine requests, before they are submitted."""
-        stream = Stream(self, ids, asyncio.get_running_loop().create_future())
+    def open(self, ids: Sequence[str], cancel: Callable[[str], None]) -> Stream:
+        """Open a stream for these engine requests, before they are submitted; `cancel` ends one in the engine."""
+        stream = Stream(self, ids, cancel, asyncio.get_running_loop().create_future())
         for request_id in ids:
             self._open[request_id] = stream
         return stream

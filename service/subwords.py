@@ -95,7 +95,7 @@ class SentencePieces:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids."""
-        text: str = self._model.Decode(self.pieces(ids))
+        text: str = self._model.Decode(list(ids) if self._written is None else self.pieces(ids))
         return text
 
     def spans(self, ids: Sequence[int]) -> tuple[str, list[Span]]:

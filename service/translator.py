@@ -14,13 +14,12 @@ The life of a job:
 """
 
 import asyncio
-import contextlib
 import itertools
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from service.admission import Admission
 from service.catalog import Served
@@ -99,7 +98,8 @@ class Translator:
             (cut,) = planned.texts
             parts, outputs = [], []
             before = ""
-            with self._opened(planned) as running:
+            self._expect_time(planned)
+            with _opened(planned) as running:
                 await _submit(planned, permit)
                 for segment, request, joint in zip(cut, planned.requests, [*planned.joints(0), ""], strict=True):
                     growing = Detokenizer(served.tokenizer.decode)
@@ -122,7 +122,8 @@ class Translator:
 
     async def _decode(self, planned: Plan, permit: Permit) -> Result:
         """Decode all and detokenize."""
-        with self._opened(planned) as running:
+        self._expect_time(planned)
+        with _opened(planned) as running:
             await _submit(planned, permit)
             outputs = await running.collect()
         tokenizer, options = planned.served.tokenizer, planned.job.options
@@ -133,22 +134,21 @@ class Translator:
         ]
         return _result(planned, translations, outputs)
 
-    @contextlib.contextmanager
-    def _opened(self, planned: Plan) -> Iterator[Stream]:
-        """Wait for the requests of a plan; leave nothing of them in the engine. Raises DeadlineUnreachableError."""
-        engine, deadline = planned.served.engine, planned.job.deadline
-        if deadline is not None:
-            longest = max(planned.requests, key=lambda request: len(request.source_ids))
-            now, needed = self._clock(), engine.forecast(longest)
-            if needed and now + needed > deadline:
-                message = f"this would take about {needed:.2f} s, its deadline is in {max(0.0, deadline - now):.2f} s"
-                raise DeadlineUnreachableError(f"{message}; allow more time, or send it when there is less to do")
-        with planned.served.streams.open([request.request_id for request in planned.requests]) as running:
-            try:
-                yield running
-            finally:
-                for request_id in running.unfinished:
-                    engine.cancel(request_id)
+    def _expect_time(self, planned: Plan) -> None:
+        """Raise DeadlineUnreachableError where the engine foresees that the longest segment would not end in time."""
+        if (deadline := planned.job.deadline) is None:
+            return
+        longest = max(planned.requests, key=lambda request: len(request.source_ids))
+        now, needed = self._clock(), planned.served.engine.forecast(longest)
+        if needed and now + needed > deadline:
+            message = f"this would take about {needed:.2f} s, its deadline is in {max(0.0, deadline - now):.2f} s"
+            raise DeadlineUnreachableError(f"{message}; allow more time, or send it when there is less to do")
+
+
+def _opened(planned: Plan) -> Stream:
+    """Return where the Outputs of a plan's requests arrive; leaving it leaves nothing of them in the engine."""
+    served = planned.served
+    return served.streams.open([request.request_id for request in planned.requests], served.engine.cancel)
 
 
 async def _submit(planned: Plan, permit: Permit) -> None:

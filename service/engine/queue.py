@@ -80,6 +80,8 @@ class FairQueue:
 
         Between two texts of one client, each of the others gets a turn.
         """
+        if not self._of:
+            return 0
         client = self._clients.get(_key(request))
         own = len(client.waiting) if client is not None else 0
         clients = sum(len(places) for part in (self._idle, self._busy) for places in part.values())

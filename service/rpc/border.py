@@ -6,11 +6,11 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NoReturn, TypeAlias, TypeVar, cast
 
 import grpc
+import msgspec
 from google.protobuf.message import DecodeError, Message
 
 from service.clients import Client
@@ -36,8 +36,7 @@ Answer = TypeVar("Answer", bound=Message)
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """One call: who it is, when it must end, and what the log will say of it."""
 
     request_id: str

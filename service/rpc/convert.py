@@ -33,12 +33,6 @@ LENGTH_PENALTY_KINDS = {
     pb.LENGTH_PENALTY_KIND_GNMT: LengthPenaltyKind.GNMT,
 }
 SPLITS = {pb.SEGMENTATION_UNSPECIFIED: True, pb.SEGMENTATION_SENTENCES: True, pb.SEGMENTATION_NONE: False}
-OPTIONAL = (
-    "beam_size", "num_hypotheses", "length_penalty", "patience", "no_repeat_ngram_size", "max_phrase_repeats",
-    "max_target_tokens", "min_target_tokens", "max_target_ratio", "min_target_ratio", "return_attention",
-    "return_alignments",
-)  # fmt: skip
-"""Options that mean the same on both sides."""
 DEFAULTS = Options()
 Fields = dict[str, Any]
 
@@ -154,14 +148,17 @@ def model(served: Served) -> pb.Model:
 
 
 def _options(options: pb.DecodingOptions) -> Options:
-    given = {name: getattr(options, name) for name in OPTIONAL if options.HasField(name)}
-    return Options(
-        length_penalty_kind=_meaning(LENGTH_PENALTY_KINDS, "options.length_penalty_kind", options.length_penalty_kind),
-        sampling=_sampling(options.sampling) if options.HasField("sampling") else None,
-        suppressed_tokens=tuple(options.suppressed_tokens),
-        split=_meaning(SPLITS, "options.segmentation", options.segmentation),
-        **given,
-    )
+    """Read what is set, and look at nothing else: most options are not."""
+    given: Fields = {field.name: value for field, value in options.ListFields()}
+    if "sampling" in given:
+        given["sampling"] = _sampling(options.sampling)
+    if "suppressed_tokens" in given:
+        given["suppressed_tokens"] = tuple(options.suppressed_tokens)
+    if (kind := given.get("length_penalty_kind")) is not None:
+        given["length_penalty_kind"] = _meaning(LENGTH_PENALTY_KINDS, "options.length_penalty_kind", kind)
+    if (segmentation := given.pop("segmentation", None)) is not None:
+        given["split"] = _meaning(SPLITS, "options.segmentation", segmentation)
+    return Options(**given)
 
 
 def _sampling(sampling: pb.Sampling) -> Sampling:

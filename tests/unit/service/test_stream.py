@@ -9,53 +9,59 @@ from service.request import FinishReason, Output
 from service.stream import Streams
 
 
+def ignore(request_id: str) -> None:
+    """Cancel nothing."""
+
+
 def end(request_id: str) -> Output:
     """Return a last Output."""
     return Output(request_id, finish_reason=FinishReason.END)
 
 
 def test_outputs_come_in_the_order_of_the_ids() -> None:
-    """Whatever order the texts end in; increments and unknown ids are passed over."""
+    """Whatever order the texts end in; increments and unknown ids are passed over, and nothing is cancelled."""
 
     async def scenario() -> None:
-        streams = Streams()
-        with streams.open(["a", "b"]) as stream:
+        streams, cancelled = Streams(), list[str]()
+        with streams.open(["a", "b"], cancelled.append) as stream:
             streams.dispatch([Output("a", token_ids=(1,)), end("b"), end("unknown")])
-            assert ["a"] == stream.unfinished
             assert 1 == len(streams)
             streams.dispatch([end("a")])
             assert ["a", "b"] == [output.request_id for output in await stream.collect()]
-            assert [] == stream.unfinished
         assert 0 == len(streams)
+        assert [] == cancelled
 
     asyncio.run(scenario())
 
 
 def test_the_first_failure_ends_the_wait() -> None:
-    """The others are unfinished then, so that the caller can cancel them; later failures change nothing."""
+    """The others are cancelled as the stream closes; later failures change nothing."""
 
     async def scenario() -> None:
-        streams = Streams()
-        with streams.open(["a", "b", "c"]) as stream:
+        streams, cancelled = Streams(), list[str]()
+        with streams.open(["a", "b", "c", "d"], cancelled.append) as stream:
             error = OutOfMemoryError("no room")
             streams.dispatch([Output("b", finish_reason=FinishReason.ERROR, error=error)])
             with pytest.raises(OutOfMemoryError):
                 await stream.collect()
             streams.dispatch([Output("c", finish_reason=FinishReason.ERROR, error=EngineFailedError("later"))])
-            assert ["a"] == stream.unfinished
+            assert [] == cancelled
+        assert ["a", "d"] == cancelled
+        assert 0 == len(streams)
 
     asyncio.run(scenario())
 
 
 def test_late_outputs_are_dropped() -> None:
-    """After the stream is closed nobody waits."""
+    """After the stream is closed nobody waits, and the engine was told once."""
 
     async def scenario() -> None:
-        streams = Streams()
-        with streams.open(["a"]) as stream:
+        streams, cancelled = Streams(), list[str]()
+        with streams.open(["a"], cancelled.append):
             pass
         streams.dispatch([end("a")])
-        assert ["a"] == stream.unfinished
+        assert ["a"] == cancelled
+        assert 0 == len(streams)
 
     asyncio.run(scenario())
 
@@ -65,7 +71,7 @@ def test_a_dead_engine_ends_every_wait() -> None:
 
     async def scenario() -> None:
         streams = Streams()
-        with streams.open(["a", "b"]) as one, streams.open(["c"]) as other:
+        with streams.open(["a", "b"], ignore) as one, streams.open(["c"], ignore) as other:
             streams.fail(EngineFailedError("gone"))
             for stream in (one, other):
                 with pytest.raises(EngineFailedError):
@@ -79,7 +85,7 @@ def test_tokens_come_as_they_are_made() -> None:
 
     async def scenario() -> None:
         streams = Streams()
-        with streams.open(["a", "b"]) as stream:
+        with streams.open(["a", "b"], ignore) as stream:
             tokens = stream.tokens("a")
             streams.dispatch([Output("a", token_ids=(1,)), Output("b", token_ids=(7,))])
             assert [1] == await anext(tokens)
@@ -97,12 +103,11 @@ def test_a_failure_ends_all_streams_of_tokens() -> None:
 
     async def scenario() -> None:
         streams = Streams()
-        with streams.open(["a", "b"]) as stream:
+        with streams.open(["a", "b"], ignore) as stream:
             waiting = asyncio.ensure_future(anext(stream.tokens("a")))
             await asyncio.sleep(0)
             streams.dispatch([Output("b", finish_reason=FinishReason.ERROR, error=OutOfMemoryError("no room"))])
             with pytest.raises(OutOfMemoryError):
                 await waiting
-            assert ["a"] == stream.unfinished
 
     asyncio.run(scenario())
