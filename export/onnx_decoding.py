@@ -16,7 +16,7 @@ def greedy(model: OnnxModel, sources: Sequence[Sequence[int]]) -> list[GreedyOut
     ids, lengths = pad_sources(sources, special.pad_id)
     encoded = model.encode(ids.numpy(), lengths.numpy())
     lane = Lane(model, Layout.of(model.manifest), 1)
-    lane.insert(encoded, lengths.numpy(), np.arange(len(sources)), special.start_id)
+    lane.insert(encoded, lengths.numpy(), range(len(sources)), special.start_id)
     rows = GreedyRows(sources, special.end_id, model.manifest.decoding)
     while not rows.finished:
         stepped = lane.advance(2, attention=False)

@@ -100,7 +100,7 @@ def compare_batch(onnx_model: OnnxModel, model: Original, rows: int, longest: in
     for name, tensor in (encoded.memory | encoded.state).items():
         yield _difference(name, None, tensor, run.encoded[name])
     lane = Lane(onnx_model, layout, 1)
-    lane.insert(encoded, lengths.numpy(), np.arange(rows), special.start_id)
+    lane.insert(encoded, lengths.numpy(), range(rows), special.start_id)
     for step in range(STEPS):
         expected = run.step(torch.from_numpy(lane.tokens))
         stepped = lane.advance(CANDIDATES, attention=True)

@@ -5,7 +5,7 @@ one and holes are filled from the tail: both cost what changes and not what stay
 """
 
 import math
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -60,11 +60,9 @@ class Buffer:
             self._storage = np.zeros(_with_room(size), old.dtype)
         self.view = self._shaped(self._storage, rows, width)
 
-    def keep(self, rows: Int64, moved: Int64) -> None:
-        """Let row j hold what row `rows[j]` held; `moved` are the j for which the two differ, ascending."""
-        for row in moved:
-            self.view[row] = self.view[rows[row]]
-        self.view = self.view[: len(rows)]
+    def keep(self, rows: Sequence[int]) -> None:
+        """Let row j hold what row `rows[j]` held, with `rows[j] >= j`."""
+        self.view = close_ranks(self.view, rows)
 
     def reorder(self, parents: Int64, width: int) -> None:
         """Let each row hold what row `parents[row]` held, as far as `width`."""
@@ -87,6 +85,14 @@ class Buffer:
 def _with_room(size: int) -> int:
     """Return a size that a few more rows need not exceed."""
     return size + size // 4
+
+
+def close_ranks(values: NDArray[Any], rows: Sequence[int]) -> NDArray[Any]:
+    """Let row j hold what row `rows[j]` held, in place, with `rows[j] >= j`; return as many rows as that makes."""
+    for row, before in enumerate(rows):
+        if row != before:
+            values[row] = values[before]
+    return values[: len(rows)]
 
 
 def fill_from_tail(count: int, gone: Set[int]) -> list[int]:

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterable
 
-import numpy as np
-
 from service.engine.device.batch import AnyModel, open_batch
 from service.engine.roster import Roster
 from service.engine.search import Search
@@ -36,7 +34,7 @@ class Deck:
 
     def take_up(self, group: list[Sequence], encoded: Encoded, lengths: Int64, now: float) -> None:
         """Append the rows of the first of those who join; raises MemoryError, and then no row can be trusted."""
-        self._batch.insert(encoded, lengths, np.array([sequence.rows for sequence in group]))
+        self._batch.insert(encoded, lengths, [sequence.rows for sequence in group])
         self._search.join(group)
         self._joined += group
         for sequence in group:

@@ -133,7 +133,7 @@ class Engine:
             raise
 
     def _rest(self) -> None:
-        """Wait until something is in the inbox: it is looked into once more after others were told to wake this thread."""
+        """Wait until something is in the inbox; others know of it before this thread looks for the last time."""
         self._resting = True
         if not self._inbox:
             self._wake.wait()

@@ -4,11 +4,12 @@ The rows of one source are a group and read one memory, however wide the beam is
 its column into them where they are, and their capacity follows the oldest row.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from service.engine.buffer import Buffer, capacity
+from service.engine.buffer import Buffer, capacity, close_ranks
 from service.engine.layout import LENGTHS, Layout
 from service.engine.session import Arrays, Encoded, Model, Stepped
 from service.request import Int64
@@ -41,7 +42,7 @@ class Load(NamedTuple):
     def plus(self, length: int) -> "Load":
         """Return what it would be with one more group of this source length."""
         width = max(self.width, rounded_width(length))
-        return self._replace(groups=self.groups + 1, width=width, tokens=self.tokens + length)
+        return Load(self.group_rows, self.groups + 1, width, self.tokens + length)
 
 
 class Rows(Protocol):
@@ -57,8 +58,8 @@ class Rows(Protocol):
     def load(self) -> Load:
         """What it holds."""
 
-    def insert(self, encoded: Encoded, lengths: Int64, sources: Int64, start_id: int) -> None:
-        """Append a group for each of `sources` `[group]`, indices of encoded sources, at the start symbol."""
+    def insert(self, encoded: Encoded, lengths: Int64, sources: Sequence[int], start_id: int) -> None:
+        """Append a group for each of these encoded sources, in ascending order, at the start symbol."""
 
     def advance(self, k: int, attention: bool) -> Stepped:
         """Run one step over all rows."""
@@ -66,8 +67,8 @@ class Rows(Protocol):
     def reorder(self, parents: Int64) -> None:
         """Let each row continue row `parents[row]`, of the same source."""
 
-    def keep(self, groups: Int64) -> None:
-        """Drop all groups but these."""
+    def keep(self, groups: Sequence[int]) -> None:
+        """Drop all groups but these; group j becomes what group `groups[j]` was, with `groups[j] >= j`."""
 
 
 class Lane:
@@ -81,8 +82,7 @@ class Lane:
         self._caches = layout.cache_buffers()
         self._carried: Arrays = {}
         self._state: Arrays = {}
-        self._lengths: Int64 = np.empty(0, np.int64)
-        self._total = 0
+        self._lengths: list[int] = []
         self.tokens: Int64 = np.empty(0, np.int64)
         """The tokens `[row]` that the next step reads."""
         self._ages: Int64 = np.empty(0, np.int64)
@@ -96,26 +96,28 @@ class Lane:
     @property
     def load(self) -> Load:
         """What it holds."""
-        return Load(self.group_rows, len(self._lengths), self._width, self._total)
+        return Load(self.group_rows, len(self._lengths), self._width, sum(self._lengths))
 
-    def insert(self, encoded: Encoded, lengths: Int64, sources: Int64, start_id: int) -> None:
-        """Append a group for each of `sources` `[group]`, indices of encoded sources, at the start symbol."""
-        self._lengths = np.concatenate((self._lengths, lengths[sources]))
-        self._total = int(self._lengths.sum())
-        needed = rounded_width(int(self._lengths.max()))
+    def insert(self, encoded: Encoded, lengths: Int64, sources: Sequence[int], start_id: int) -> None:
+        """Append a group for each of these encoded sources, in ascending order, at the start symbol."""
+        together = sources[-1] - sources[0] == len(sources) - 1
+        taken = slice(sources[0], sources[-1] + 1) if together else sources
+        self._lengths += lengths[taken].tolist()
+        needed = rounded_width(max(self._lengths))
         if not self._width * SHRINK_BELOW <= needed <= self._width:
             self._width = needed
-        rows = sources.repeat(self.group_rows)
-        self.tokens = np.concatenate((self.tokens, np.full(len(rows), start_id)))
+        rows = len(sources) * self.group_rows
+        self.tokens = np.concatenate((self.tokens, np.full(rows, start_id)))
         self._memory = self._memory or self._layout.memory_buffers(encoded.memory)
         for name, values in encoded.memory.items():
-            self._memory[name].insert(values[sources], self._width)
+            self._memory[name].insert(values[taken], self._width)
             self._carried[name] = self._memory[name].view
         for name, values in encoded.state.items():
-            joining = values[rows]
-            self._state[name] = np.concatenate((self._state[name], joining)) if name in self._state else joining
+            joining = values[taken] if self.group_rows == 1 else values[taken].repeat(self.group_rows, axis=0)
+            staying = (self._state[name],) if name in self._state else ()
+            self._state[name] = np.concatenate((*staying, joining))
         if self._caches:
-            self._ages = np.concatenate((self._ages, np.zeros(len(rows), np.int64)))
+            self._ages = np.concatenate((self._ages, np.zeros(rows, np.int64)))
             self._resize_caches()
 
     def advance(self, k: int, attention: bool) -> Stepped:
@@ -136,23 +138,20 @@ class Lane:
         for cache in self._caches.values():
             cache.reorder(parents, int(self._ages.max()))
 
-    def keep(self, groups: Int64) -> None:
+    def keep(self, groups: Sequence[int]) -> None:
         """Drop all groups but these; group j becomes what group `groups[j]` was, with `groups[j] >= j`."""
         size = self.group_rows
-        rows = groups if size == 1 else (groups[:, None] * size + np.arange(size)).ravel()
-        moved = (groups != np.arange(len(groups))).nonzero()[0]
+        rows = groups if size == 1 else [group * size + row for group in groups for row in range(size)]
         for name, buffer in self._memory.items():
-            buffer.keep(groups, moved)
+            buffer.keep(groups)
             self._carried[name] = buffer.view
         if self._caches:
-            moved_rows = (rows != np.arange(len(rows))).nonzero()[0]
             for name, buffer in self._caches.items():
-                buffer.keep(rows, moved_rows)
+                buffer.keep(rows)
                 self._carried[name] = buffer.view
             self._ages = self._ages[rows]
-        self._state = {name: values[rows] for name, values in self._state.items()}
-        self.tokens, self._lengths = self.tokens[rows], self._lengths[groups]
-        self._total = int(self._lengths.sum())
+        self._state = {name: close_ranks(values, rows) for name, values in self._state.items()}
+        self.tokens, self._lengths = self.tokens[rows], [self._lengths[group] for group in groups]
 
     def _resize_caches(self) -> None:
         """Make room for one more token of the oldest row, and of all rows that have joined."""

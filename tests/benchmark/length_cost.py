@@ -51,7 +51,7 @@ class Growing:
         lane = Lane(self._model, layout, 1)
         encoded = self._model.encode(self._ids, self._lengths)
         start = self._model.manifest.tokenizer.start_id
-        lane.insert(encoded, self._lengths, np.arange(len(self._ids)), start)
+        lane.insert(encoded, self._lengths, range(len(self._ids)), start)
         steps = []
         for _ in range(tokens):
             started = time.perf_counter()

@@ -58,7 +58,7 @@ class Profiler:
             for _ in range(RUNS):
                 encoded = model.encode(ids, lengths)
                 lane = Lane(model, Layout.of(manifest), 1)
-                lane.insert(encoded, lengths, np.arange(rows), manifest.tokenizer.start_id)
+                lane.insert(encoded, lengths, range(rows), manifest.tokenizer.start_id)
                 for _ in range(STEPS):
                     lane.tokens = lane.advance(1, attention=False).ids[:, 0]
             encoder, step = (_spent(Path(session.end_profiling())) for session in sessions)

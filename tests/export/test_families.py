@@ -117,7 +117,7 @@ def test_the_first_words(family: str, original: TransformerOriginal, model: Onnx
     numbers = [library.convert_tokens_to_ids(piece) for piece in FIRST_WORDS[family]]
     encoded = model.encode(np.full((1, 2), 5), np.array([2]))
     lane = Lane(model, Layout.of(model.manifest), 1)
-    lane.insert(encoded, np.array([2]), np.zeros(1, int), model.manifest.tokenizer.start_id)
+    lane.insert(encoded, np.array([2]), [0], model.manifest.tokenizer.start_id)
     found = [int(lane.tokens[0])]
     for _ in numbers[1:]:
         stepped = lane.advance(2, attention=False)
@@ -131,7 +131,7 @@ def test_words_that_are_never_chosen(family: str, original: TransformerOriginal,
     """Padding, suppressed words and ids without a piece cost so much that nothing ever is worth them."""
     suppressed, pad_id = original.rules.suppressed, model.manifest.tokenizer.pad_id
     lane = Lane(model, Layout.of(model.manifest), 1)
-    lane.insert(model.encode(np.full((1, 2), 5), np.array([2])), np.array([2]), np.zeros(1, int),
+    lane.insert(model.encode(np.full((1, 2), 5), np.array([2])), np.array([2]), [0],
                 model.manifest.tokenizer.start_id)  # fmt: skip
     lane.advance(1, attention=False)
     stepped = lane.advance(300, attention=False)
@@ -155,7 +155,7 @@ def test_rows_of_any_age_share_a_batch(model: OnnxModel, original: TransformerOr
         if step % 4 == 0 and step // 4 < len(sources):
             running.append(step // 4)
             ids, lengths = pad_sources(sources[step // 4 :][:1], special.pad_id)
-            lane.insert(model.encode(ids.numpy(), lengths.numpy()), lengths.numpy(), np.zeros(1, int), special.start_id)
+            lane.insert(model.encode(ids.numpy(), lengths.numpy()), lengths.numpy(), [0], special.start_id)
         elif not running:
             break
         lane.tokens = lane.advance(1, attention=False).ids[:, 0].copy()
@@ -165,7 +165,7 @@ def test_rows_of_any_age_share_a_batch(model: OnnxModel, original: TransformerOr
             found[number] += [token] if token != special.end_id else []
             if token != special.end_id and len(found[number]) < ends[number]:
                 going.append(row)
-        lane.keep(np.array(going, np.int64))
+        lane.keep(going)
         running = [running[row] for row in going]
 
     assert expected == found
@@ -207,7 +207,7 @@ def test_int8(name: str, tmp_path: Path) -> None:
     lanes = [Lane(model, Layout.of(model.manifest), 1) for _ in range(2)]
     for lane, rows in zip(lanes, (5, 1), strict=True):
         encoded = model.encode(ids[:rows].numpy().copy(), lengths[:rows].numpy())
-        lane.insert(encoded, lengths[:rows].numpy(), np.arange(rows), model.manifest.tokenizer.start_id)
+        lane.insert(encoded, lengths[:rows].numpy(), range(rows), model.manifest.tokenizer.start_id)
     for _ in range(6):
         together, alone = (lane.advance(3, attention=False) for lane in lanes)
         for lane, stepped in zip(lanes, (together, alone), strict=True):

@@ -4,6 +4,8 @@ A slot that nobody has goes on with what it held: a source of somebody who was t
 Nothing that it computes is read.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from service.engine.device.arena import Arena
@@ -38,8 +40,8 @@ class DeviceLane:
         width = self.arena.shape.width if len(self._slots) else 0
         return Load(self.group_rows, len(self._lengths), width, int(self._lengths.sum()))
 
-    def insert(self, encoded: Encoded, lengths: Int64, sources: Int64, start_id: int) -> None:
-        """Append a group for each of `sources` `[group]`, indices of encoded sources, at the start symbol."""
+    def insert(self, encoded: Encoded, lengths: Int64, sources: Sequence[int], start_id: int) -> None:
+        """Append a group for each of these encoded sources, in ascending order, at the start symbol."""
         staying, joining = len(self._slots), len(sources)
         self._lengths = np.concatenate((self._lengths, lengths[sources]))
         self._ages = np.concatenate((self._ages, np.zeros(joining * self.group_rows, np.int64)))
@@ -49,9 +51,8 @@ class DeviceLane:
         free = np.setdiff1d(np.arange(self.arena.shape.groups), self._slots)
         self._take(np.concatenate((self._slots, free[:joining])))
         if not staying:  # whoever is the first fills all slots: none may hold what never was a source
-            sources = np.concatenate((sources, np.full(len(free) - joining, sources[0])))
-            joining = len(free)
-        self.arena.join(encoded, free[:joining], sources)
+            sources = [*sources, *[sources[0]] * (len(free) - joining)]
+        self.arena.join(encoded, free[: len(sources)], np.array(sources))
         self._sent = None
 
     def advance(self, k: int, attention: bool) -> Stepped:
@@ -78,11 +79,12 @@ class DeviceLane:
         if len(changed):
             self.arena.move(self._rows[changed], self._rows[parents[changed]])
 
-    def keep(self, groups: Int64) -> None:
+    def keep(self, groups: Sequence[int]) -> None:
         """Drop all groups but these; group j becomes what group `groups[j]` was. On the device nothing happens."""
-        rows = (groups[:, None] * self.group_rows + np.arange(self.group_rows)).ravel()
-        self._lengths, self._ages, self.tokens = self._lengths[groups], self._ages[rows], self.tokens[rows]
-        self._take(self._slots[groups])
+        kept = np.array(groups)
+        rows = (kept[:, None] * self.group_rows + np.arange(self.group_rows)).ravel()
+        self._lengths, self._ages, self.tokens = self._lengths[kept], self._ages[rows], self.tokens[rows]
+        self._take(self._slots[kept])
 
     def _fit(self, groups: int) -> None:
         """Take the bucket that so many groups need; who is there already is brought together in it."""

@@ -16,13 +16,13 @@ from tests.fakes import CachingModel, ReversingModel
 RUN_PRICE = HostLanes.run_price
 
 
-def encode(model: ReversingModel, *sources: list[int]) -> tuple[object, Int64, Int64]:
+def encode(model: ReversingModel, *sources: list[int]) -> tuple[object, Int64, list[int]]:
     """Return what Batch.insert takes for these sources, one row each."""
     lengths = np.array([len(source) for source in sources])
     ids = np.zeros((len(sources), lengths.max()), np.int64)
     for row, source in zip(ids, sources, strict=True):
         row[: len(source)] = source
-    return model.encode(ids, lengths), lengths, np.ones(len(sources), np.int64)
+    return model.encode(ids, lengths), lengths, [1] * len(sources)
 
 
 def test_a_group_of_rows_shares_its_source() -> None:
@@ -30,7 +30,7 @@ def test_a_group_of_rows_shares_its_source() -> None:
     model = ReversingModel()
     batch = Batch(HostLanes(model))
     encoded, lengths, _ = encode(model, [5, 6], [7])
-    batch.insert(encoded, lengths, np.array([3, 1]))  # type: ignore[arg-type]
+    batch.insert(encoded, lengths, [3, 1])  # type: ignore[arg-type]
     stepped = batch.advance(1, attention=False)
     assert 4 == len(batch)
     assert [6, 6, 6, 7] == stepped.ids[:, 0].tolist()
@@ -41,7 +41,7 @@ def test_reordering_moves_state_by_parent() -> None:
     model = ReversingModel()
     batch = Batch(HostLanes(model))
     encoded, lengths, _ = encode(model, [5, 6, 7])
-    batch.insert(encoded, lengths, np.array([2]))  # type: ignore[arg-type]
+    batch.insert(encoded, lengths, [2])  # type: ignore[arg-type]
     stepped = batch.advance(1, attention=False)
     stepped.state["position"][1] = 1
     batch.reorder(np.array([1, 1]))
@@ -82,7 +82,7 @@ def test_a_memory_buffer_equals_a_plain_list(changes: list[tuple[int, int, int]]
             assert not row[len(expected) :].any()
         staying = max(0, len(rows) - leaving)
         kept = np.sort(rng.permutation(len(rows))[:staying])
-        buffer.keep(kept, np.nonzero(kept != np.arange(staying))[0])
+        buffer.keep(kept.tolist())
         rows = [rows[index] for index in kept]
 
 
