@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from export.decoding import GreedyOutput, GreedyRows, in_sorted_batches, pad_sources
 from service.engine.lane import Lane
 from service.engine.layout import Layout
