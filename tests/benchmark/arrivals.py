@@ -7,9 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from service.bundle import read_manifest
+from service import bundle
 from tests.benchmark import peer
 from tests.benchmark.arriving import Arrivals, Arriving, Outcome, Target
+from tests.benchmark.offline import vocabularies_of
 from tests.benchmark.plan import Plan, Sizes, label
 from tests.benchmark.report import Figure, Goal, Section, percentile, ratios
 from tests.benchmark.serving import Server
@@ -65,16 +66,21 @@ class Measured(NamedTuple):
     """The highest rate that kept the bound."""
 
 
-def with_paragraphs(sentences: Sequence[str]) -> list[str]:
-    """Put several sentences in the place of every tenth, so that lengths are mixed as people mix them."""
-    return [
-        " ".join(sentences[place : place + PARAGRAPH]) if place % EVERY == 0 else sentence
-        for place, sentence in enumerate(sentences)
-    ]
+Mix = Callable[[Sequence[str], Callable[[str], bool]], Sequence[str]]
 
 
-MIXES: dict[str, Callable[[Sequence[str]], Sequence[str]]] = {
-    "sentences": lambda sentences: sentences,
+def with_paragraphs(sentences: Sequence[str], fits: Callable[[str], bool]) -> list[str]:
+    """Put several sentences in the place of every tenth, as many as fit: lengths are mixed as people mix them."""
+    mixed = list(sentences)
+    for place in range(0, len(mixed), EVERY):
+        for end in range(place + 2, place + PARAGRAPH + 1):
+            if fits(longer := " ".join(sentences[place:end])):
+                mixed[place] = longer
+    return mixed
+
+
+MIXES: dict[str, Mix] = {
+    "sentences": lambda sentences, fits: sentences,
     "sentences and paragraphs": with_paragraphs,
 }
 """What arrives."""
@@ -96,7 +102,8 @@ def measure(plan: Plan) -> Section:
 
 def _measure_bundle(plan: Plan, folder: Path, section: Section, *, with_peer: bool) -> None:
     measured, driver = processors()
-    name = label(read_manifest(folder))
+    loaded = bundle.load(folder)
+    name = label(loaded.manifest)
     with ExitStack() as stack:
         server = stack.enter_context(Server(folder, measured, "--threads", "1"))
         targets = {SERVICE: Target("grpc", server.address)}
@@ -104,11 +111,13 @@ def _measure_bundle(plan: Plan, folder: Path, section: Section, *, with_peer: bo
             plan.say(f"arrivals: starting LitServe, {name}")
             address = stack.enter_context(peer.Peer(peer.LITSERVE, ["onnxruntime", str(folder)], measured)).address
             targets[PEER] = Target("http", address)
+        vocabularies, longest = vocabularies_of(folder, loaded), loaded.manifest.decoding.max_source_tokens
         for mix, mixed in MIXES.items():
+            texts = mixed(plan.texts(plan.sizes.sentences), lambda text: len(vocabularies.source_ids(text)) <= longest)
             with ExitStack() as workers:
                 asks: dict[str, Ask] = {}
                 for contender, target in targets.items():
-                    build = functools.partial(Arriving, target, mixed(plan.texts(plan.sizes.sentences)))
+                    build = functools.partial(Arriving, target, texts)
                     asks[contender] = workers.enter_context(Worker(contender, build, driver))
                     asks[contender](Arrivals(IN_FLIGHT, float("inf"), 0, IN_FLIGHT))
                 _contest(plan, asks, f"{name}, {mix}", section)
@@ -183,8 +192,8 @@ def _figures(contender: str, rounds: Sequence[Measured]) -> list[Figure]:
 
 def _notes(sizes: Sizes) -> list[str]:
     servers = (
-        "Single texts, drawn at random: sentences of test.tsv, or those and paragraphs, where every tenth text is "
-        f"{PARAGRAPH} sentences in a row, decoded as one. Each server has one processor and one thread of ONNX "
+        "Single texts, drawn at random: sentences of test.tsv, or those and paragraphs, where every tenth text is up "
+        f"to {PARAGRAPH} sentences in a row, decoded as one. Each server has one processor and one thread of ONNX "
         "Runtime, the load another one. The peer batches up to 32 requests over HTTP and runs each batch until its "
         f"longest text has ended. Capacity: {IN_FLIGHT} in flight."
     )
