@@ -45,6 +45,13 @@ class Batch(asyncio.Future[None]):
         self.add_done_callback(self._resumed)
         return True
 
+    def set_exception(self, error: "type[BaseException] | BaseException", /) -> None:
+        """Be done all the same where a batch fails: its call has ended, which the task of the call is told too."""
+        if isinstance(error, cygrpc.ExecuteBatchError):
+            self.set_result(None)
+        else:
+            super().set_exception(error)
+
     def _resumed(self, _: "asyncio.Future[None]") -> None:
         """Cancel who waited; it was woken before this is called."""
         if self._waiting is not None:

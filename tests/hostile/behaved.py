@@ -15,6 +15,8 @@ TEXTS = ("안녕하세요.", "오늘은 비가 옵니다.", "문을 닫아 주�
 PATIENCE = 60.0
 """Seconds after which it takes a server for one that hangs, on a machine that others use too."""
 PAUSE = 0.03
+KINDS = 10
+"""Turns in which it asks everything once."""
 
 
 class Behaved:
@@ -46,6 +48,12 @@ class Behaved:
         self._ended.set()
         self._thread.join()
 
+    def catch_up(self) -> None:
+        """Wait until one call of each kind that begins now is answered: calls before it have been taken up then."""
+        enough = self.answers + KINDS + 1
+        while self.answers < enough and self._thread.is_alive():
+            time.sleep(PAUSE)
+
     def _ask_on(self) -> None:
         with grpc.insecure_channel(self._address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
             stub = translation_pb2_grpc.TranslationServiceStub(channel)
@@ -62,7 +70,7 @@ class Behaved:
 
     def _ask(self, stub: "translation_pb2_grpc.TranslationServiceStub", turn: int) -> None:
         text = TEXTS[turn % len(TEXTS)]
-        match turn % 10:
+        match turn % KINDS:
             case 0:
                 parts = stub.StreamTranslate(pb.StreamTranslateRequest(text=text), timeout=PATIENCE)
                 self._compare(text, "".join(part.text_delta for part in parts))

@@ -34,6 +34,8 @@ ENOUGH = 10
 GROWN = 1.1
 """The median of the second half of the looks, by that of the first half: single ones differ by more."""
 REST_SECONDS = 60.0
+TIDY_SECONDS = 25.0
+"""In which a server at rest gives back what a peak has left."""
 OURS = ("Internal", "Unknown")
 """Codes that none of our handlers may end with, as the metrics spell them."""
 
@@ -81,6 +83,7 @@ def rounds(total: int, size: int, seed: int, say: Callable[[str], None]) -> Foun
             rests = [patient.look()[0]]
             for start in range(0, total, size):
                 _round(ports, asking, connections, min(size, total - start), seed + start)
+                behaved.catch_up()
                 rests.append(_rest(patient, rests[0]))
                 say(_progress(asking, connections, rests[-1], behaved))
         page = patient.page()
@@ -176,6 +179,7 @@ def _rest(patient: Patient, before: Vitals) -> Vitals:
         few = vitals.threads <= before.threads + GROWN_THREADS
         return vitals.at_rest and few and vitals.descriptors <= before.descriptors + GROWN_DESCRIPTORS
 
+    patient.settle(lambda vitals: vitals.resident <= GROWN * before.resident, TIDY_SECONDS)
     return patient.settle(rested, REST_SECONDS)
 
 

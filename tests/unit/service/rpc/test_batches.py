@@ -6,6 +6,7 @@ import socket
 import time
 
 import pytest
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # no types for it
 
 from service.rpc.batches import CALL, BatchLoop
 from service.vitals import native_memory
@@ -64,6 +65,17 @@ async def test_a_batch_that_is_done_as_the_call_ends_is_freed_too() -> None:
     await core.begin()
     core.ended.set_result(None)
     core.batch.set_result(None)
+    await asyncio.wait({core.handling})
+    assert ["freed", "left"] == core.said
+    assert core.handling.cancelled()
+
+
+async def test_a_batch_that_fails_is_freed_too() -> None:
+    """It fails because the call has ended, which need not be told twice: the call's handler is cancelled, no more."""
+    core = Core()
+    await core.begin()
+    core.batch.set_exception(cygrpc.ExecuteBatchError())
+    core.ended.set_result(None)
     await asyncio.wait({core.handling})
     assert ["freed", "left"] == core.said
     assert core.handling.cancelled()
