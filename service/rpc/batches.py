@@ -18,16 +18,16 @@ CALL = "rpc_task"
 
 
 class Ending:
-    """What tells whether a call has ended: its task, and the batch that this task awaits."""
+    """Whether a call has ended. Holds its task only until that awaits the end: a cycle would wait for a collection."""
 
     def __init__(self) -> None:
         self.task: asyncio.Task[Any] | None = None
-        self.batch: Batch | None = None
+        self.came = False
+        """Whether the core has said so; from then on it completes whatever it is given."""
 
-    @property
-    def came(self) -> bool:
-        """Whether the core has said that the call has ended; from then on it completes whatever it is given."""
-        return self.batch is not None and self.batch.done()
+    def note(self, _: "asyncio.Future[None]") -> None:
+        """Take note that it came."""
+        self.came = True
 
 
 class Batch(asyncio.Future[None]):
@@ -72,7 +72,8 @@ class BatchLoop:
         waiting = asyncio.current_task()
         batch = Batch(self._loop, ending, waiting)
         if waiting is ending.task:
-            ending.batch = batch
+            ending.task = None
+            batch.add_done_callback(ending.note)  # the first, so it is called before the task resumes
         return batch
 
     def create_task(self, work: Coroutine[Any, Any, Any], *, name: str | None = None) -> "asyncio.Task[Any]":

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import socket
 import time
+import weakref
 
 import pytest
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # no types for it
@@ -90,6 +91,26 @@ async def test_a_batch_of_a_call_that_goes_on_is_cancelled_at_once() -> None:
     assert ["left"] == core.said
     core.ended.set_result(None)
     await core.call
+
+
+async def test_a_call_leaves_no_garbage_in_cycles() -> None:
+    """What knows of its ending goes with its task, without a collection."""
+    loop = BatchLoop(asyncio.get_running_loop())
+
+    async def end() -> None:
+        ended = loop.create_future()
+        asyncio.get_running_loop().call_soon(ended.set_result, None)
+        await ended
+
+    gc.disable()
+    try:
+        task = weakref.ref(call := loop.create_task(end(), name=CALL))
+        await call
+        del call
+        await asyncio.sleep(0)
+        assert task() is None
+    finally:
+        gc.enable()
 
 
 CALLS = 120
