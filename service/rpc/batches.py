@@ -20,6 +20,8 @@ CALL = "rpc_task"
 class Ending:
     """Whether a call has ended. Holds its task only until that awaits the end: a cycle would wait for a collection."""
 
+    __slots__ = ("came", "task")
+
     def __init__(self) -> None:
         self.task: asyncio.Task[Any] | None = None
         self.came = False
@@ -31,16 +33,18 @@ class Ending:
 
 
 class Batch(asyncio.Future[None]):
-    """The wait for the core to complete a batch; cancelled when the call has ended, it goes on until that is done."""
+    """The wait for the core to complete a batch; cancelled when the call has ended, it goes on until that is done.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, ending: Ending, waiting: "asyncio.Task[Any] | None") -> None:
-        super().__init__(loop=loop)
-        self._ending = ending
-        self._waiting = waiting
+    Each call has several: what they need is set from outside, which costs less than a constructor in Python.
+    """
+
+    __slots__ = ("ending", "waiting")
+    ending: Ending
+    waiting: "asyncio.Task[Any] | None"
 
     def cancel(self, msg: object = None) -> bool:
         """Cancel, or let who waits resume when the batch is done, and cancel it at what it awaits next."""
-        if self._waiting is None or not self._ending.came:
+        if self.waiting is None or not self.ending.came:
             return super().cancel(msg)
         self.add_done_callback(self._resumed)
         return True
@@ -54,8 +58,8 @@ class Batch(asyncio.Future[None]):
 
     def _resumed(self, _: "asyncio.Future[None]") -> None:
         """Cancel who waited; it was woken before this is called."""
-        if self._waiting is not None:
-            self._waiting.cancel()
+        if self.waiting is not None:
+            self.waiting.cancel()
 
 
 class BatchLoop:
@@ -69,8 +73,9 @@ class BatchLoop:
         """Return the wait for a batch of the current call, or another future."""
         if (ending := self._ending.get()) is None:
             return self._loop.create_future()
-        waiting = asyncio.current_task()
-        batch = Batch(self._loop, ending, waiting)
+        batch = Batch(loop=self._loop)
+        batch.ending = ending
+        batch.waiting = waiting = asyncio.current_task()
         if waiting is ending.task:
             ending.task = None
             batch.add_done_callback(ending.note)  # the first, so it is called before the task resumes
