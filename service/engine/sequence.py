@@ -1,15 +1,13 @@
 """A request's mutable decoding state, from the inbox to its last Output."""
 
-from dataclasses import dataclass, field
-
+import msgspec
 import numpy as np
 
 from service.errors import ServiceError
 from service.request import FinishReason, Hypothesis, Int64, Output, Permit, Request, Timing
 
 
-@dataclass(slots=True, eq=False)
-class Sequence:
+class Sequence(msgspec.Struct, eq=False):
     """Owned by the engine thread. Times are of the engine's clock, in seconds; zero means: not yet."""
 
     request: Request
@@ -28,11 +26,11 @@ class Sequence:
     """Rows that were advanced in its steps, its own among them, each at each step."""
     delivered: int = 0
     """Tokens that went out with its Outputs so far, where it is incremental."""
-    rows: int = field(init=False)
+    rows: int = 0
     """Rows of the batch that it takes."""
-    source_length: int = field(init=False)
+    source_length: int = 0
     """Source tokens."""
-    wishes: bool = field(init=False)
+    wishes: bool = False
     """Whether it wants more of a step than its tokens: to hear of it at once, or attention."""
 
     def __post_init__(self) -> None:
