@@ -49,6 +49,19 @@ def test_reordering_moves_state_by_parent() -> None:
     assert [5, 5] == batch.advance(1, attention=False).ids[:, 0].tolist()
 
 
+def test_reordering_goes_by_lanes() -> None:
+    """Groups of different widths lie in lanes of their own, in the batch's order too, and none takes another's rows."""
+    model = ReversingModel()
+    batch = Batch(HostLanes(model))
+    encoded, lengths, _ = encode(model, [5, 6, 7], [8, 9])
+    batch.insert(encoded, lengths, [2, 3])  # type: ignore[arg-type]
+    first = batch.advance(1, attention=False).ids[:, 0]
+    batch.reorder(np.array([1, 1, 4, 2, 4]))
+    batch.feed(first)
+    assert [2, 3] == batch.lanes
+    assert [6, 6, 8, 8, 8] == batch.advance(1, attention=False).ids[:, 0].tolist()
+
+
 def test_the_width_follows_the_longest_source() -> None:
     """The width grows at once, and shrinks when much less is needed."""
     model = ReversingModel()
