@@ -6,6 +6,7 @@ Poisson arrivals at shares of that. A report of `dragoman load` (.json) in place
 
 import argparse
 import datetime
+import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ IN_FLIGHT = 96
 ASIDE = 30.0
 """Requests per second, at the highest rate, of a second client that does nothing else: how soon it is refused is not
 how long the first one takes to read hundreds of answers."""
+CROWD_NICE = 10
+"""Of the first client, which shares a processor with the second: what that one waits for is the server."""
 ENGINE_NICE = 3
 """Event loop and engine share a processor here."""
 WAITING = 128
@@ -70,30 +73,34 @@ def measure(bundle: Path, seconds: float, say: Progress) -> Curve:
     options = ("--threads", "1", "--engine-nice", str(ENGINE_NICE), "--max-waiting", str(WAITING))
     with Server(bundle, measured, *options) as server:
         job = Job(server.address, [text for text in texts if text.strip()], model=card.name)
-        with (
-            pinned(driver),
-            Driver(job, server.metrics_url, _say_nothing) as driven,
-            Driver(job, "", _say_nothing) as aside,
-            ThreadPoolExecutor(1) as pool,
-        ):
-            driven.run(Phase("warm-up", 2.0, concurrency=8, measured=False))
-            full = driven.run(Phase("full", seconds, concurrency=IN_FLIGHT))
-            say(f"curve: {card.name} answers {full.goodput:.0f} requests a second")
-            reports = [full]
-            single = pool.submit(aside.run, Phase("aside, idle", 1.0, ASIDE, ASIDE, measured=False))
-            for share in SHARES:
-                rate = share * full.goodput
-                phase = Phase(f"{share:.0%} of capacity", seconds, rate, rate, seed=len(reports))
-                if share == SHARES[-1]:
-                    single = pool.submit(aside.run, Phase("aside", seconds, ASIDE, ASIDE))
-                reports.append(driven.run(phase))
-                say(f"curve: {card.name} at {phase.name}: {reports[-1].goodput:.0f} requests a second")
-            refused = single.result().refused
+        with pinned(driver), Driver(job, server.metrics_url, _say_nothing) as driven:
+            _step_back()
+            with Driver(job, "", _say_nothing) as aside, ThreadPoolExecutor(1) as pool:
+                driven.run(Phase("warm-up", 2.0, concurrency=8, measured=False))
+                full = driven.run(Phase("full", seconds, concurrency=IN_FLIGHT))
+                say(f"curve: {card.name} answers {full.goodput:.0f} requests a second")
+                reports = [full]
+                single = pool.submit(aside.run, Phase("aside, idle", 1.0, ASIDE, ASIDE, measured=False))
+                for share in SHARES:
+                    rate = share * full.goodput
+                    phase = Phase(f"{share:.0%} of capacity", seconds, rate, rate, seed=len(reports))
+                    if share == SHARES[-1]:
+                        single = pool.submit(aside.run, Phase("aside", seconds, ASIDE, ASIDE))
+                    reports.append(driven.run(phase))
+                    say(f"curve: {card.name} at {phase.name}: {reports[-1].goodput:.0f} requests a second")
+                refused = single.result().refused
     return Curve(
         report=_report(server.address, card.name, started, reports),
         refused_server=_refused_in(server.log),
         refused_aside=None if refused is None else refused.at(99),
     )
+
+
+def _step_back() -> None:
+    """Let the client processes that there are leave the processor to those that come."""
+    for process in multiprocessing.active_children():
+        if process.pid is not None:
+            os.setpriority(os.PRIO_PROCESS, process.pid, CROWD_NICE)
 
 
 def _report(address: str, model: str, started: str, phases: list[PhaseReport]) -> Report:
