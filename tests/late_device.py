@@ -21,6 +21,8 @@ class LateDevice(Device):
     Arrays are read when their turn comes, as from pinned memory.
     """
 
+    late = True
+
     def __init__(self, seed: int) -> None:
         super().__init__(Target("cpu"))
         self._random = random.Random(seed)  # noqa: S311  nothing secret

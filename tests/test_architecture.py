@@ -120,18 +120,18 @@ def test_environment_has_one_reader() -> None:
 
 
 def test_engine_stays_readable_in_one_sitting() -> None:
-    """The engine's rooms together have at most 2,250 lines, and none of them more than any file may have."""
+    """The engine's rooms together have at most 2,300 lines, and none of them more than any file may have."""
     lines = [len(path.read_text().splitlines()) for path in (ROOT / "service/engine").glob("*.py")]
 
-    assert sum(lines) <= 2250
+    assert sum(lines) <= 2300
 
 
 def test_what_only_devices_need_stays_readable_in_another() -> None:
-    """Providers, and a batch that stays on a device, have rooms of their own: together at most 1,400 lines."""
+    """Providers, and a batch that stays on a device, have rooms of their own: together at most 1,500 lines."""
     rooms = [ROOT / "service/engine" / room for room in ("device", "runtime")]
     lines = [len(path.read_text().splitlines()) for room in rooms for path in room.glob("*.py")]
 
-    assert sum(lines) <= 1400
+    assert sum(lines) <= 1500
 
 
 def test_embedded_bundles_stay_small() -> None:

@@ -81,6 +81,10 @@ class Batch:
             lanes[chosen].insert(encoded, source_lengths, sources, self._source.start_id)
         self._set(lanes, places)
 
+    def launch(self, k: int, attention: bool) -> bool:  # noqa: ARG002  what a device needs to know
+        """Begin a step where that can be done ahead of `advance`; return whether it goes on while this thread does."""
+        return False
+
     def advance(self, k: int, attention: bool) -> Stepped:
         """Run one step over all rows. `attention` is as wide as the widest lane; the state stays here."""
         stepped = [lane.advance(k, attention) for lane in self._lanes]

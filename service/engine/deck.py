@@ -22,7 +22,7 @@ class Deck:
         self._joined: list[Sequence] = []
         self._incremental: list[tuple[int, Sequence]] = []
         self._attention_wanted = False
-        self.stepped = 0.0
+        self._launched = self.stepped = 0.0
         """When its last step ended, on the engine's clock; 0: never."""
         self.model_seconds = 0.0
         """Time inside the model at its last step."""
@@ -42,15 +42,19 @@ class Deck:
             sequence.first_step, sequence.first_row_steps = self._search.step, self._row_steps
         self._note_wishes(group)
 
-    def advance(self, clock: Callable[[], float]) -> tuple[list[Output], list[Sequence]]:
-        """Run one step over all rows; return what it gave, and who has left with it.
+    def launch(self, clock: Callable[[], float]) -> bool:
+        """Begin a step over all rows; return whether a device works at it while this thread has time for other things.
 
         Raises whatever the model raises, and then no row can be trusted.
         """
-        started, self.model_seconds = clock(), 0.0
+        self._launched, self.model_seconds = clock(), 0.0
+        return self._batch.launch(self._search.k, self._attention_wanted)
+
+    def advance(self, clock: Callable[[], float]) -> tuple[list[Output], list[Sequence]]:
+        """End the step that was launched; return what it gave, and who has left with it. Raises as `launch` does."""
         stepped = self._batch.advance(self._search.k, self._attention_wanted)
         now = clock()
-        self.model_seconds = now - started
+        self.model_seconds = now - self._launched
         self._row_steps += self.roster.rows
         selection = self._search.select(stepped)
         if selection.parents is not None:

@@ -8,8 +8,8 @@ A request's life in here:
 3. Each step advances every row of a deck by one token; the search says which, and who has ended. Usually there is one
    deck; beside a crowd, those who ask for little have one of their own, and half of the time.
 4. Who has ended leaves with its last Output; the last rows move into the holes.
-5. All Outputs of a step are delivered in one call. Whoever is cancelled, or whose deadline passes, leaves before the
-   next step, wherever it is.
+5. All Outputs of a step are delivered in one call: at its end, or while a device does the next one. Whoever is
+   cancelled, or whose deadline passes, leaves before the next step, wherever it is.
 """
 
 import collections
@@ -65,6 +65,9 @@ class Engine:
         self._thread: threading.Thread | None = None  # one that never runs would keep this engine, and its model, alive
         self._stopping = False
         self._outputs: list[Output] = []
+        self._reports: list[StepReport] = []
+        self._late = False
+        """Whether the last step was done by a device while this thread told of the step before."""
 
     @property
     def inside(self) -> int:
@@ -153,12 +156,14 @@ class Engine:
             deck = self._next_deck()
         rows, stepped = deck.roster.rows, deck.stepped
         step = self._advance(deck) if rows else 0.0
-        self._flush()
+        later = self._late and any(each.roster.rows for each in self._decks)
+        if not later:
+            self._flush()
         if joining or rows:
             now = self._clock()
             self._express_seconds = self._express_seconds - (now - started) if deck is self._decks[1] else now - started
             self._pace.note_step(rows, now - started)
-            self._observer.observe_step(
+            self._reports.append(
                 StepReport(
                     joined=len(joining),
                     source_tokens=sum(sequence.source_length for sequence in joining),
@@ -172,6 +177,8 @@ class Engine:
                 )
             )
             deck.stepped = now
+        if not later:
+            self._report()
         return bool(self._inbox or self._scheduler.waiting or self._scheduler.running)
 
     def _drain_inbox(self) -> None:
@@ -219,6 +226,15 @@ class Engine:
 
     def _advance(self, deck: Deck) -> float:
         """Run one step over the rows of a deck; return the seconds inside the model."""
+        self._late = False
+        try:
+            self._late = deck.launch(self._clock)
+        except Exception as error:  # noqa: BLE001  as below
+            self._fail(deck, deck.roster.running, error)
+            return deck.model_seconds
+        if self._late:
+            self._flush()
+            self._report()
         try:
             outputs, leaving = deck.advance(self._clock)
         except Exception as error:  # noqa: BLE001  whatever it is, all rows of this step have lost their state
@@ -266,3 +282,9 @@ class Engine:
         if self._outputs:
             outputs, self._outputs = self._outputs, []
             self._deliver(outputs)
+
+    def _report(self) -> None:
+        """Tell the observer of the steps that it does not know of."""
+        for report in self._reports:
+            self._observer.observe_step(report)
+        self._reports.clear()

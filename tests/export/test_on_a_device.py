@@ -10,6 +10,7 @@ from export import bundle_writer, originals
 from export.bundle_writer import Order
 from service.bundle import ModelCard
 from service.engine.device.model import DeviceModel, Wishes
+from service.engine.runtime.memory import Device
 from service.engine.runtime.ort import Target
 from service.engine.scheduler import Limits
 from service.engine.session import OnnxModel
@@ -44,7 +45,7 @@ def test_caches_on_a_device_are_those_of_the_host(tmp_path: Path) -> None:
     order = Order(ModelCard("tiny", "marian", "ko", "en", "CC0-1.0", "fp32", ""), "1", 20, SOURCES, ())
     made = bundle_writer.assemble(originals.load(tmp_path, languages_of("marian"), SOURCES), order)
     plain = decode(OnnxModel.load(made, "cpu"))
-    moved = decode(DeviceModel.load(made, Target("cpu"), Wishes(ROWS, prepared=4)))
+    moved = decode(DeviceModel.load(made, Device(Target("cpu")), Wishes(ROWS, prepared=4)))
     assert [[one.token_ids for one in each] for each in plain] == [[one.token_ids for one in each] for each in moved]
     for one, other in zip(plain, moved, strict=True):
         np.testing.assert_allclose([each.score for each in one], [each.score for each in other], atol=1e-4)

@@ -8,6 +8,7 @@ import msgspec
 from service.bundle import Bundle
 from service.engine.device.batch import AnyModel
 from service.engine.device.model import DeviceModel, Wishes
+from service.engine.runtime.memory import open_device
 from service.engine.runtime.ort import Target
 from service.engine.session import OnnxModel
 from tests.gpu.plan import Plan
@@ -45,7 +46,7 @@ def open_model(loaded: Bundle, plan: Plan, mode: Mode) -> AnyModel:
     if mode.prepared is None:
         model = OnnxModel.load(given, plan.provider)
     else:
-        model = DeviceModel.load(given, Target(plan.provider), Wishes(max(sizes.rows), mode.prepared))
+        model = DeviceModel.load(given, open_device(Target(plan.provider)), Wishes(max(sizes.rows), mode.prepared))
         model.record()  # on this thread, which steps by hand
     model.manifest = endless
     return model

@@ -10,6 +10,7 @@ from export.training.corpus import read_tsv
 from service.bundle import Bundle, ModelCard, Precision
 from service.engine.device.batch import AnyModel
 from service.engine.device.model import DeviceModel, Wishes
+from service.engine.runtime.memory import open_device
 from service.engine.runtime.ort import Target
 from service.engine.scheduler import Limits
 from service.engine.session import OnnxModel
@@ -77,7 +78,7 @@ def assert_alike(expected: list[tuple[Hypothesis, ...]], actual: list[tuple[Hypo
 def test_a_device_translates_as_the_host_does(provider: str, made: tuple[Bundle, list[list[int]]]) -> None:
     """Greedy rows, beams and attention, joining and leaving at random, come out as on the CPU."""
     bundle, sources = made
-    model = DeviceModel.load(bundle, Target(provider), Wishes(ROWS, prepared=0))
+    model = DeviceModel.load(bundle, open_device(Target(provider)), Wishes(ROWS, prepared=0))
 
     assert_alike(decode(OnnxModel.load(bundle, "cpu"), sources), decode(model, sources))
 
@@ -85,8 +86,8 @@ def test_a_device_translates_as_the_host_does(provider: str, made: tuple[Bundle,
 def test_captured_steps_give_the_same(provider: str, made: tuple[Bundle, list[list[int]]]) -> None:
     """Steps in prepared buckets, replayed as CUDA graphs on a GPU, give what others give; it is said why none is."""
     bundle, sources = made
-    plain = DeviceModel.load(bundle, Target(provider), Wishes(ROWS, prepared=0))
-    prepared = DeviceModel.load(bundle, Target(provider), Wishes(ROWS, prepared=10))
+    plain = DeviceModel.load(bundle, open_device(Target(provider)), Wishes(ROWS, prepared=0))
+    prepared = DeviceModel.load(bundle, open_device(Target(provider)), Wishes(ROWS, prepared=10))
     prepared.record()
 
     assert prepared.prepared.reason == ("cpu has none" if provider == "cpu" else "")
@@ -98,7 +99,7 @@ def test_captured_steps_give_the_same(provider: str, made: tuple[Bundle, list[li
 def test_a_full_device_fails_the_requests_of_that_step(provider: str, made: tuple[Bundle, list[list[int]]]) -> None:
     """Who would need more memory than there is ends as RESOURCE_EXHAUSTED; who comes next is served."""
     bundle, sources = made
-    model = DeviceModel.load(bundle, Target(provider), Wishes(64, prepared=0))
+    model = DeviceModel.load(bundle, open_device(Target(provider)), Wishes(64, prepared=0))
     stage = Stage(model, Limits(max_rows=64, max_join_tokens=10_000))
     stage.submit("before", tuple(sources[0]), limit=9)
     stage.finish()

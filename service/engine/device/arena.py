@@ -83,6 +83,8 @@ class Arena:
         self._blocks: dict[str, Block] = {}
         self.steps: dict[tuple[Shape, int, int, bool], tuple[Binding, list[View]]] = {}
         self._turn = 0
+        self._leaving: list[View] = []
+        """Where the step that was launched last puts what it gives."""
         self.ready = False
         """Whether steps in it were prepared before there was traffic."""
         self.shape = Shape(0, 1, 0, 0)
@@ -152,12 +154,15 @@ class Arena:
         """Set how many tokens each row's caches hold, for all slots of the shape."""
         self._upload(LENGTHS, lengths)
 
-    def step(self, k: int, attention: bool) -> Left:
-        """Advance all slots, and wait for what that gave."""
-        binding, views = self.prepared(self._turn, k, attention and self._program.attention is not None)
+    def launch(self, k: int, attention: bool) -> None:
+        """Let the device advance all slots."""
+        binding, self._leaving = self.prepared(self._turn, k, attention and self._program.attention is not None)
         self._device.run(binding)
         self._turn = 1 - self._turn
-        log_probs, ids, *weights = self._device.fetch(views)
+
+    def collect(self) -> Left:
+        """Wait for what the step that was launched gives."""
+        log_probs, ids, *weights = self._device.fetch(self._leaving)
         return Left(log_probs, ids, weights[0] if weights else None)
 
     def record(self, graph: int) -> None:

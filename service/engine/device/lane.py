@@ -27,6 +27,7 @@ class DeviceLane:
         self._idle_token = 0
         self._sent: Int64 | None = None
         """The token of each slot that the device has for the next step; None: others than those that were chosen."""
+        self._launched = False
         self.tokens: Int64 = np.empty(0, np.int64)
         """The tokens `[row]` that the next step reads."""
 
@@ -55,8 +56,8 @@ class DeviceLane:
         self.arena.join(encoded, free[: len(sources)], np.array(sources))
         self._sent = None
 
-    def advance(self, k: int, attention: bool) -> Stepped:
-        """Run one step over all slots, and return what those gave that somebody has."""
+    def launch(self, k: int, attention: bool) -> None:
+        """Let the device begin a step over all slots; nothing else may be asked of this lane before `advance`."""
         self._fit(len(self._slots))
         rows = self.arena.shape.rows
         if self._sent is None or (self._sent[self._rows] != self.tokens).any():
@@ -67,9 +68,17 @@ class DeviceLane:
             lengths = np.zeros(rows, np.int64)
             lengths[self._rows] = self._ages
             self.arena.age(lengths)
-        left = self.arena.step(k, attention)
-        self._sent = left.ids[:, 0].copy() if k == 1 else None
+        self.arena.launch(k, attention)
         self._ages = self._ages + 1
+        self._launched = True
+
+    def advance(self, k: int, attention: bool) -> Stepped:
+        """Return what the slots gave that somebody has, in the step that was launched, or is now."""
+        if not self._launched:
+            self.launch(k, attention)
+        self._launched = False
+        left = self.arena.collect()
+        self._sent = left.ids[:, 0].copy() if k == 1 else None
         weights = None if left.attention is None else left.attention[self._rows].astype(np.float32, copy=False)
         return Stepped(left.log_probs[self._rows].astype(np.float32, copy=False), left.ids[self._rows], weights, {})
 

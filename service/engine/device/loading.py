@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from service.bundle import Bundle
 from service.engine.device.batch import AnyModel
 from service.engine.device.model import DeviceModel, Wishes
+from service.engine.runtime.memory import open_device
 from service.engine.runtime.ort import Target
 from service.engine.runtime.provider import Probe, pick_provider, why_not
 from service.engine.session import OnnxModel
@@ -33,7 +34,7 @@ def load_models(
         target = Target(picked, device, threads)
         if picked != "cpu":
             try:
-                models.append(DeviceModel.load(bundle, target, wishes))
+                models.append(DeviceModel.load(bundle, open_device(target, wishes.max_bytes), wishes))
             except StartupError as error:
                 if provider != "auto":
                     raise

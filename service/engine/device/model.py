@@ -16,7 +16,7 @@ from service.engine.device.lane import DeviceLane
 from service.engine.device.prepare import CAPTURE, MAX_SHAPES, Prepared
 from service.engine.device.shapes import FIRST_WIDTH, Buckets, Shape
 from service.engine.lane import Rows
-from service.engine.runtime.memory import UNCAPTURED, Device, View, open_device
+from service.engine.runtime.memory import UNCAPTURED, Device, View
 from service.engine.runtime.ort import Session, Target
 from service.engine.session import Encoded, open_graph
 from service.errors import BundleError
@@ -62,11 +62,11 @@ class DeviceModel:
         self._free: list[Arena] = []
 
     @classmethod
-    def load(cls, bundle: Bundle, target: Target, wishes: Wishes) -> "DeviceModel":
+    def load(cls, bundle: Bundle, device: Device, wishes: Wishes) -> "DeviceModel":
         """Open the graphs on a device and run them; raises BundleError where they are not what they should be."""
-        manifest = bundle.manifest
+        manifest, target = bundle.manifest, device.target
         buckets = Buckets.of(manifest, wishes.max_rows)
-        shapes = prepare.choose(buckets, manifest, wishes.prepared, wishes.max_bytes)
+        shapes = prepare.choose(buckets, manifest, wishes.prepared, device.limit)
         targets = [target, target]
         if target.provider == "tensorrt" and shapes and wishes.engines:
             graphs = manifest.encoder, manifest.decoder_step
@@ -74,7 +74,7 @@ class DeviceModel:
             targets = [dataclasses.replace(target, options=given) for given in options]
         encoder = open_graph(bundle, manifest.encoder, targets[0])
         step, reason = _open_step(bundle, targets[1], shapes)
-        model = cls(bundle, open_device(target, wishes.max_bytes), (encoder, step), wishes.max_rows)
+        model = cls(bundle, device, (encoder, step), wishes.max_rows)
         model.wanted, model.uncaptured = shapes, reason
         model.warm_up()
         return model
@@ -85,7 +85,8 @@ class DeviceModel:
         tried = self._buckets.fit(Shape(2, 1, 2, 1 if self.manifest.caches else 0))
         try:
             prepare.run_all(arena, (tried,), self._sample, self.start_id, itertools.repeat(UNCAPTURED))
-            arena.step(1, attention=True)
+            arena.launch(1, attention=True)
+            arena.collect()
         except Exception as error:
             raise BundleError(f"the bundle's graphs do not run ({error}); export and verify it again") from error
 
@@ -99,6 +100,7 @@ class DeviceModel:
         graphs = itertools.repeat(UNCAPTURED) if reason else itertools.count(1)
         try:
             prepare.run_all(arena, shapes, self._sample, self.start_id, graphs)
+            self.device.fetch([])  # wait: what fails late must fail here
         except Exception as error:  # noqa: BLE001  whatever it is, steps run without having been prepared
             shapes, reason = (), _first_line(error)
             arena.free()
@@ -109,7 +111,8 @@ class DeviceModel:
         self._bundle = dataclasses.replace(self._bundle, contents={})  # the runtime has the weights now
         self.prepared = Prepared(shapes, reason)
         where, taken = self.device.target, self.device.bytes / 1e6
-        logger.info("%s on %s: %s; %.1f MB for rows", self._bundle.name, where, self.prepared.line(), taken)
+        how = f"{self.prepared.line()}; {self.device.order}"
+        logger.info("%s on %s: %s; %.1f MB for rows", self._bundle.name, where, how, taken)
 
     def encode(self, source_ids: Int64, source_lengths: Int64) -> Encoded:
         """Encode `[row, source]` ids, padded behind `source_lengths` `[row]`; what that gives stays on the device."""

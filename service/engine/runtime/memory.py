@@ -1,10 +1,11 @@
 """Memory of a device, and the order of the work on it: what is asked for is done one after the other.
 
-Nothing here waits but `fetch`: a device may do its work later. So what a run reads or writes lives as long as its
+Nothing here need wait but `fetch`: a device may do its work later. So what a run reads or writes lives as long as its
 binding, a binding never changes, and what is uploaded must stay as it is until something was fetched.
 """
 
 import ctypes
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from service.engine.runtime import ort
 from service.engine.runtime.ort import IOBinding, RunOptions, Session, Target, Tensor
+from service.engine.runtime.stream import Stream
 
 FOR_ALL_DEVICES = 1
 """cudaHostRegisterPortable."""
@@ -53,6 +55,11 @@ class Binding(NamedTuple):
 
 class Device:
     """One device of a provider. On the CPU, memory is the process's own and work is done at once."""
+
+    late = False
+    """Whether it goes on working when `run` has returned."""
+    order = "each run waits for its end"
+    """What to say of that."""
 
     def __init__(self, target: Target, limit: float = math.inf) -> None:
         self.target = target
@@ -131,8 +138,9 @@ class Device:
 class CudaDevice(Device):
     """A device whose results are copied into host memory that is pinned once and used again."""
 
-    def __init__(self, target: Target, limit: float = math.inf) -> None:
+    def __init__(self, target: Target, limit: float = math.inf, order: str = Device.order) -> None:
         super().__init__(target, limit)
+        self.order = order
         self._twins: dict[tuple[int, str, int], tuple[NDArray[Any], Tensor]] = {}
         self._copies = True
         """Whether this build of the runtime copies into memory that it is given."""
@@ -140,11 +148,7 @@ class CudaDevice(Device):
     def _read(self, block: Block) -> NDArray[Any]:
         if not self._copies:
             return super()._read(block)
-        key = block.tensor.data_ptr(), block.dtype, block.size
-        if key not in self._twins:
-            values = pinned(block.size, block.dtype)
-            self._twins[key] = values, Tensor.ortvalue_from_numpy(values, "cpu", 0)
-        values, twin = self._twins[key]
+        values, twin = self._twin(block)
         try:
             ort.copy_tensors([block.tensor], [twin])
         except RuntimeError:
@@ -152,10 +156,61 @@ class CudaDevice(Device):
             return super()._read(block)
         return values
 
+    def _twin(self, block: Block) -> tuple[NDArray[Any], Tensor]:
+        """Return a block's place in host memory."""
+        key = block.tensor.data_ptr(), block.dtype, block.size
+        if key not in self._twins:
+            values = pinned(block.size, block.dtype)
+            self._twins[key] = values, Tensor.ortvalue_from_numpy(values, "cpu", 0)
+        return self._twins[key]
+
+
+class StreamDevice(CudaDevice):
+    """A device that is asked for everything in one stream: only `fetch` waits, so the host has time meanwhile."""
+
+    late = True
+
+    def __init__(self, target: Target, stream: Stream, limit: float = math.inf) -> None:
+        """Store the stream, which sessions of `self.target` work in."""
+        queued = dataclasses.replace(target, options={**target.options, **stream.options})
+        super().__init__(queued, limit, "runs are queued in one stream")
+        self._stream = stream
+
+    def bind(
+        self,
+        session: Session,
+        feeds: Mapping[str, View | NDArray[Any]],
+        outputs: Mapping[str, View],
+        graph: int = UNCAPTURED,
+    ) -> Binding:
+        """Prepare a run that returns when it has been asked for."""
+        binding = super().bind(session, feeds, outputs, graph)
+        binding.options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        return binding
+
+    def upload(self, block: Block, values: NDArray[Any]) -> None:
+        """Fill a block with as many values, when its turn comes."""
+        self._stream.fill(block.tensor.data_ptr(), values)
+
+    def fetch(self, views: Sequence[View]) -> list[NDArray[Any]]:
+        """Ask for what stands there, and wait for it once."""
+        twins = [self._twin(view.block)[0] for view in views]
+        for view, twin in zip(views, twins, strict=True):
+            self._stream.read(view.block.tensor.data_ptr(), twin[: math.prod(view.shape)])
+        self._stream.wait()
+        return [shaped(view, twin) for view, twin in zip(views, twins, strict=True)]
+
 
 def open_device(target: Target, limit: float = math.inf) -> Device:
-    """Return the device that graphs of a target run on."""
-    return (Device if target.provider == "cpu" else CudaDevice)(target, limit)
+    """Return the device that graphs of a target run on. TensorRT's wait: nobody has tried its streams yet."""
+    if target.provider == "cpu":
+        return Device(target, limit)
+    if target.provider == "cuda":
+        try:
+            return StreamDevice(target, Stream.open(target.device), limit)
+        except (OSError, RuntimeError) as error:
+            return CudaDevice(target, limit, f"{Device.order}, as CUDA gives no stream ({error})")
+    return CudaDevice(target, limit)
 
 
 def shaped(view: View, values: NDArray[Any]) -> NDArray[Any]:

@@ -151,7 +151,8 @@ def test_a_dead_slot_holds_a_source(toy: Bundle) -> None:
     lane = model.open(1)
     encoded = model.encode(np.array([[5, 6, 7]] * 3), np.array([3, 3, 3]))
     lane.insert(encoded, np.array([3, 3, 3]), range(3), 2)
-    left = lane.arena.step(1, attention=True)
+    lane.arena.launch(1, attention=True)
+    left = lane.arena.collect()
     assert 4 == len(left.ids)
     assert left.attention is not None
     assert np.isfinite(left.attention).all()

@@ -150,10 +150,11 @@ def test_start_up_says_what_is_captured_or_why_not() -> None:
 def test_a_model_says_what_it_has(toy: Bundle, caplog: pytest.LogCaptureFixture) -> None:
     """A model that is loaded logs its buckets and its memory."""
     with caplog.at_level("INFO"):
-        model = DeviceModel.load(toy, Target("cpu"), Wishes(max_rows=2, prepared=3))
+        model = DeviceModel.load(toy, Device(Target("cpu")), Wishes(max_rows=2, prepared=3))
         model.record()
     assert 3 == len(model.prepared.shapes)
-    assert "toy on cpu: no bucket is captured as a CUDA graph: cpu has none; 0.0 MB for rows" == caplog.messages[-1]
+    said = "no bucket is captured as a CUDA graph: cpu has none; each run waits for its end; 0.0 MB for rows"
+    assert f"toy on cpu: {said}" == caplog.messages[-1]
 
 
 def test_where_recording_fails_steps_run_without(toy: Bundle) -> None:
@@ -173,7 +174,7 @@ def test_where_recording_fails_steps_run_without(toy: Bundle) -> None:
 
 def test_the_engine_thread_records_before_it_steps(toy: Bundle) -> None:
     """What a thread recorded, only that thread replays: so the engine's own does, when it starts."""
-    model = DeviceModel.load(toy, Target("cpu"), Wishes(max_rows=4, prepared=3))
+    model = DeviceModel.load(toy, Device(Target("cpu")), Wishes(max_rows=4, prepared=3))
     assert () == model.prepared.shapes
     stage = Stage(model)
     stage.engine.start()
