@@ -11,6 +11,7 @@ The encoder's recurrences stay float, as the ONNX operators want them. Their wei
 1.5 MB more than int8 and loses 0.05 % of a weight instead of 0.4 %.
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -28,6 +29,9 @@ Float32 = NDArray[np.float32]
 
 OPSETS = range(18, 21)
 """Opsets to make bundles in: ReduceMax reads its axes from a tensor since 18, and the tracer knows none after 20."""
+
+LARGEST_FLOAT_TABLE = 2**18
+"""Elements: a table of positions, say. It is stored as float16 and read as float32."""
 
 
 class Quantized(NamedTuple):
@@ -55,7 +59,7 @@ def quantize(
     of_bounded = BoundedProducts(model, known)
     nodes: list[NodeProto] = []
     for node in model.graph.node:
-        if node.op_type == "Gather" and rewriter.is_matrix(node.input[0]):
+        if node.op_type == "Gather" and rewriter.is_large(node.input[0]):
             nodes += rewriter.embedding(node)
         elif node.op_type in ("Gemm", "MatMul") and rewriter.is_matrix(node.input[1]):
             nodes += of_bounded.rewrite(node) or rewriter.product(node)
@@ -96,15 +100,17 @@ class _Rewriter:
         """Whether a tensor is a constant float matrix that is large enough to be worth it."""
         return is_matrix(self._weights.get(name))
 
+    def is_large(self, name: str) -> bool:
+        """Whether it is also larger than a table whose float words take less memory than time to put together."""
+        return self.is_matrix(name) and math.prod(self._weights[name].dims) > LARGEST_FLOAT_TABLE
+
     def embedding(self, node: NodeProto) -> Iterator[NodeProto]:
         """Gather int8 rows and their scales, and multiply them: `[…]` ids to `[…, size]` float."""
         table = self._matrix(node.input[0], transposed=False)
         out, ids = node.output[0], node.input[1]
-        column = self._constant("column", np.array([-1], np.int64))
         yield helper.make_node("Gather", [table.rows, ids], [f"{out}.int8"])
         yield helper.make_node("Cast", [f"{out}.int8"], [f"{out}.cast"], to=TensorProto.FLOAT)
-        yield helper.make_node("Gather", [table.scales, ids], [f"{out}.scales"])
-        yield helper.make_node("Unsqueeze", [f"{out}.scales", column], [f"{out}.scale"])
+        yield helper.make_node("Gather", [f"{table.scales}.columns", ids], [f"{out}.scale"])
         yield helper.make_node("Mul", [f"{out}.cast", f"{out}.scale"], [out])
 
     def product(self, node: NodeProto) -> Iterator[NodeProto]:
@@ -149,7 +155,11 @@ class _Rewriter:
             self.tensors += [numpy_helper.from_array(np.ascontiguousarray(rows), quantized.rows),
                              numpy_helper.from_array(scales, quantized.scales)]  # fmt: skip
             # Folded when the graph is loaded.
-            self.constants.append(helper.make_node("Transpose", [quantized.rows], [f"{quantized.rows}.columns"]))
+            last = self._constant("column", np.array([-1], np.int64))
+            self.constants += [
+                helper.make_node("Transpose", [quantized.rows], [f"{quantized.rows}.columns"]),
+                helper.make_node("Unsqueeze", [quantized.scales, last], [f"{quantized.scales}.columns"]),
+            ]
         return self._quantized[name]
 
     def _constant(self, name: str, value: NDArray[np.generic]) -> str:

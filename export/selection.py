@@ -4,6 +4,7 @@ Every pass over all logits shows in a step's time, so there are three: their max
 the sum of these. Log-probabilities are written for the chosen words alone.
 """
 
+import math
 from typing import Protocol, cast
 
 import torch
@@ -19,6 +20,22 @@ SAFE_REACH = 70.0
 def reach_of(output: nn.Linear) -> float:
     """Return the largest size that a logit can have, given features in [-1, 1]."""
     return (output.weight.abs().sum(dim=1) + output.bias.abs()).max().item()
+
+
+def reach_behind(norm: nn.Module, output: nn.Linear, ignored: float) -> float:
+    """Return the same, given features that a norm gives out; words whose bias is `ignored` are never chosen.
+
+    What a norm scales and shifts is as long as the root of its size at most (Cauchy and Schwarz do the rest).
+    """
+    factor = float(getattr(norm, "factor", 1.0))
+    inner = getattr(norm, "norm", norm)
+    scale, shift = getattr(inner, "weight", None), getattr(inner, "bias", None)
+    if scale is None:
+        return math.inf
+    largest = (output.weight * scale).norm(dim=1) * math.sqrt(len(scale))
+    middle = output.bias if shift is None else output.weight @ shift * factor + output.bias
+    reached: Tensor = largest * abs(factor) + middle.abs()
+    return reached[output.bias > ignored].max().item()
 
 
 def select(logits: Tensor, k: Tensor, reach: float) -> tuple[Tensor, Tensor]:

@@ -57,9 +57,10 @@ class Attention(nn.Module):
         self.size = parts.query.out_features // parts.heads
         self.out = parts.out
 
-    def split(self, values: Tensor, rows: int) -> Tensor:
-        """Return `[row, head, position, size]` of `[row · position, head · size]`."""
-        return values.reshape(rows, -1, self.heads, self.size).transpose(1, 2)
+    def split(self, values: Tensor, rows: int, parts: int = 1) -> tuple[Tensor, ...]:
+        """Return parts `[row, head, position, size]` of `[row · position, part · head · size]`."""
+        heads = values.reshape(rows, -1, parts * self.heads, self.size).transpose(1, 2)
+        return (heads,) if parts == 1 else torch.split(heads, self.heads, dim=1)
 
     def mix(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Return `[row, head, query, size]` and the weights `[row, head, query, key]`."""
@@ -81,7 +82,7 @@ class SelfAttention(Attention):
 
     def forward(self, hidden: Tensor, rows: int, bias: Tensor) -> Tensor:
         """Attend from all positions to all, `[row · position, width]` to the same."""
-        queries, keys, values = (self.split(part, rows) for part in self._projected(hidden))
+        queries, keys, values = self.split(self.project(hidden), rows, parts=3)
         mixed, _ = self.mix(queries, keys, values, bias)
         return self.join(mixed.transpose(1, 2))
 
@@ -89,13 +90,11 @@ class SelfAttention(Attention):
              ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
         """Attend from one position per row, `[row, width]`, to the cache and itself; return it with the next cache."""
         # One position needs no transposition, and reshaping by constants no look at the number of rows.
-        queries, *columns = (part.reshape(-1, self.heads, 1, self.size) for part in self._projected(hidden))
+        heads = self.project(hidden).reshape(-1, 3 * self.heads, 1, self.size)
+        queries, *columns = torch.split(heads, self.heads, dim=1)
         keys, values = (write_column(old, new, lengths) for old, new in zip(cache, columns, strict=True))
         mixed, _ = self.mix(queries, keys, values, bias)
         return self.join(mixed), [keys, values]
-
-    def _projected(self, hidden: Tensor) -> tuple[Tensor, ...]:
-        return torch.split(self.project(hidden), self.heads * self.size, dim=-1)
 
 
 class CrossAttention(Attention):
@@ -106,15 +105,18 @@ class CrossAttention(Attention):
         self.query = fused((parts.query, parts.scale))
         self.remember = fused((parts.key, 1.0), (parts.value, 1.0))
 
-    def memory(self, states: Tensor, rows: int) -> list[Tensor]:
+    def memory(self, states: Tensor, rows: int) -> tuple[Tensor, ...]:
         """Return keys and values `[row, head, source, size]` of the encoder's states `[row · source, width]`."""
-        return [self.split(part, rows) for part in torch.split(self.remember(states), self.heads * self.size, dim=-1)]
+        return self.split(self.remember(states), rows, parts=2)
 
     def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Attend from `[row, width]`; the rows of one source lie together and share its memory `[source row, …]`."""
-        queries = self.split(self.query(hidden), keys.shape[0])
+        """Attend from `[row, width]`; the rows of one source lie together and share its memory `[group, …]`.
+
+        The weights are `[group, head, row of the group, source]`.
+        """
+        (queries,) = self.split(self.query(hidden), bias.shape[0])
         mixed, weights = self.mix(queries, keys, values, bias)
-        return self.join(mixed.transpose(1, 2)), weights.transpose(1, 2).flatten(0, 1)
+        return self.join(mixed.transpose(1, 2)), weights
 
 
 class Layer(nn.Module):
@@ -191,4 +193,4 @@ def fused(*scaled: tuple[nn.Linear, float]) -> nn.Linear:
 
 def mask_bias(mask: Tensor) -> Tensor:
     """Return 0 where the mask is true and a very low score elsewhere."""
-    return (1.0 - mask.float()) * MASKED
+    return torch.where(mask, 0.0, MASKED)

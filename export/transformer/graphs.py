@@ -15,9 +15,9 @@ from onnx import helper
 from torch import Tensor, nn
 
 from export.graphs import STATE_PREFIX, Graphs, Signature
-from export.selection import select
+from export.selection import reach_behind, select
 from export.tracing import Axes, trace_module
-from export.transformer.blocks import SCATTER_DOMAIN, CrossAttention, Layer, Stack, mask_bias
+from export.transformer.blocks import MASKED, SCATTER_DOMAIN, CrossAttention, Layer, Stack, mask_bias
 from export.transformer.parts import Parts
 from service.bundle import Axis
 
@@ -57,7 +57,7 @@ class EncoderGraph(nn.Module):
         """Run the encoder once."""
         rows, positions = source_ids.shape[0], torch.arange(source_ids.shape[1])
         mask = positions.unsqueeze(0) < source_lengths.unsqueeze(1)
-        bias = mask_bias(mask)[:, None, None]
+        bias = mask_bias(mask[:, None, None])
         if self.stack.distances is not None:
             bias = bias + self.stack.distance_bias(positions.unsqueeze(0) - positions.unsqueeze(1), self.reach)
         hidden = self.stack.embed(source_ids, positions).flatten(0, 1)
@@ -78,17 +78,18 @@ class StepGraph(nn.Module):
         super().__init__()
         self.stack, self.output, self.forced = stack, parts.output, forced
         self.reach = 0 if parts.decoder.distances is None else len(parts.decoder.distances) - 1
+        last = parts.decoder.final_norm if parts.decoder.norm_first else parts.decoder.layers[-1].feed_forward_norm
+        self.logit_reach = reach_behind(last, parts.output, MASKED)
 
     def forward(self, token_ids: Tensor, k: Tensor, lengths: Tensor, *carried: Tensor) -> tuple[Tensor, ...]:
         """Advance every row by one token; `carried` is the memory, its mask, then the caches."""
         layers = self.stack.layers
         memory, mask, caches = carried[: 2 * len(layers)], carried[2 * len(layers)], carried[2 * len(layers) + 1 :]
-        places = torch.arange(caches[0].shape[2]).unsqueeze(0)
-        bias = mask_bias(places <= lengths.unsqueeze(1))[:, None, None]
+        places = torch.arange(caches[0].shape[2])
+        bias = mask_bias(places <= lengths.reshape(-1, 1, 1, 1))
         if self.stack.distances is not None:
-            distances = (places - lengths.unsqueeze(1)).unsqueeze(1)
-            bias = bias + self.stack.distance_bias(distances, self.reach)
-        unseen = mask_bias(mask)[:, None, None]
+            bias = bias + self.stack.distance_bias(places - lengths.reshape(-1, 1, 1), self.reach)
+        unseen = mask_bias(mask[:, None, None])
         hidden = self.stack.embed(token_ids, lengths)
         written: list[Tensor] = []
         weights: list[Tensor] = []
@@ -100,11 +101,12 @@ class StepGraph(nn.Module):
             written += cache
             weights.append(attention)
         chosen = self._select(self.output(self.stack.final_norm(hidden)), k, lengths)
-        return *chosen, *written, weights[self.forced.attention_layer].mean(dim=1)
+        attention = weights[self.forced.attention_layer].mean(dim=1).flatten(0, 1)
+        return *chosen, *written, attention
 
     def _select(self, logits: Tensor, k: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return log-probabilities and ids `[row, k]`; of a row's first word, perhaps the forced one."""
-        log_probs, ids = select(logits, k, math.inf)  # Features after a norm have no useful bound.
+        log_probs, ids = select(logits, k, self.logit_reach)
         if self.forced.first_id is None:
             return log_probs, ids
         only = (torch.arange(ids.shape[1]) == 0).unsqueeze(0)

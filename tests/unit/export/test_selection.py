@@ -1,9 +1,12 @@
 """The selection inside the step graph: the best candidates of a row and their log-probabilities."""
 
+import math
+
 import pytest
 import torch
 
-from export.selection import BLOCK, MIN_BLOCKS, SAFE_REACH, reach_of, select
+from export.selection import BLOCK, MIN_BLOCKS, SAFE_REACH, reach_behind, reach_of, select
+from export.transformer.parts import Scaled
 
 pytestmark = pytest.mark.torch
 
@@ -36,3 +39,23 @@ def test_reach_bounds_every_logit() -> None:
     output.bias.data = torch.tensor([-0.5, 1.0])
     assert reach_of(output) == 6.5
     assert output(torch.tensor([-1.0, 1.0, -1.0])).abs().max().item() == reach_of(output)
+
+
+@pytest.mark.parametrize("factor", [1.0, -0.5])
+def test_what_a_norm_gives_out_bounds_every_logit(factor: float) -> None:
+    """Features along the largest word's weights come near its bound, none goes beyond; ignored words do not count."""
+    torch.manual_seed(1)
+    inner, output = torch.nn.LayerNorm(64), torch.nn.Linear(64, 40)
+    inner.weight.data, inner.bias.data = torch.rand(64) + 0.5, torch.randn(64)
+    norm = Scaled(inner, factor)
+    output.weight.data -= output.weight.data.mean(dim=1, keepdim=True)
+    output.weight.data[0], output.bias.data[0] = 100.0, -1e9
+    along = (output.weight * inner.weight)[1:]
+    hidden = torch.cat((along, -along, torch.randn(1000, 64)))
+    reach = reach_behind(norm, output, -1e9)
+    assert 0.9 * reach < output(norm(hidden))[:, 1:].abs().max().item() <= reach
+
+
+def test_without_a_norm_of_known_scale_there_is_no_bound() -> None:
+    """What is no norm, or one without weights, promises nothing."""
+    assert math.inf == reach_behind(torch.nn.Identity(), torch.nn.Linear(3, 2), -1e9)
