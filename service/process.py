@@ -50,6 +50,7 @@ def run(
     """Serve until SIGTERM or SIGINT, reload on SIGHUP; return the exit status. Raises StartupError."""
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(*COLLECTION_THRESHOLDS)
+    vitals.share_arenas()
     log = logs.configure(settings.log_format, settings.log_level, sys.stderr)
     # A call crosses the loop a dozen times: uvloop takes a quarter off what each costs.
     uvloop.run(_serve(Server(settings, source(settings), log), announce, attend))

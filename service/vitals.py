@@ -9,6 +9,9 @@ MALLINFO_FIELDS = (
     "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
 )  # fmt: skip
 
+M_ARENA_MAX, ARENAS = -8, 2
+"""What malloc.h calls it, and how many: by itself glibc makes up to eight a processor, each with holes of its own."""
+
 
 class MallInfo(ctypes.Structure):
     """What mallinfo2(3) tells, in bytes: `uordblks` is handed out of the heap, `hblkhd` mapped by itself."""
@@ -43,3 +46,10 @@ def give_memory_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:  # glibc's alone
         trim(0)
+
+
+def share_arenas() -> None:
+    """Let all threads share malloc's few arenas: what models and calls leave in one is then used again by others."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_ARENA_MAX, ARENAS)

@@ -29,9 +29,10 @@ HANDSHAKE_SECONDS = 10
 """For TLS and HTTP/2 to begin, so that connections that say nothing do not pile up."""
 DEAD_PEER_SECONDS = (60, 20)
 """A silent connection is pinged after the first, and closed when nothing answers for the second."""
-MAX_PENDING_CALLS = 10_000
-"""Calls that have come and that nobody has taken up yet. Beyond, gRPC ends whoever's call comes as CANCELLED, which no
-client retries; streams that are opened and reset at once would fill its own 1,000 within milliseconds."""
+MAX_PENDING_CALLS = 20_000
+"""Calls that have come and that nobody has taken up yet, 16 kB each. Beyond, gRPC ends whoever's call comes as
+CANCELLED, which no client retries; streams that are opened and reset at once would fill its own 1,000 within
+milliseconds."""
 PENDING_SECONDS = 600
 """How long a call may wait to be taken up; gRPC would end it after 30 s, as CANCELLED too. Deadlines end it sooner."""
 PING_SECONDS = 20

@@ -10,11 +10,15 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
+
+from dragoman.v1 import translation_pb2 as pb
+from dragoman.v1 import translation_pb2_grpc
 from service.config import EMBEDDED
 from service.load.scrape import Page
 from tests.benchmark.serving import Server
 from tests.hostile.asking import Asking
-from tests.hostile.behaved import Behaved
+from tests.hostile.behaved import PATIENCE, Behaved
 from tests.hostile.messages import CANARY
 from tests.hostile.tls import Hellos
 from tests.hostile.wire import Connections, Held
@@ -36,6 +40,8 @@ GROWN = 1.1
 REST_SECONDS = 60.0
 TIDY_SECONDS = 25.0
 """In which a server at rest gives back what a peak has left."""
+LONGEST, MOST_TEXTS = "가나다 " * 49, 128
+"""A text of nearly as many tokens as the embedded model takes, and as many texts as a request may have."""
 OURS = ("Internal", "Unknown")
 """Codes that none of our handlers may end with, as the metrics spell them."""
 
@@ -80,6 +86,7 @@ def rounds(total: int, size: int, seed: int, say: Callable[[str], None]) -> Foun
             Behaved(server.address, server.metrics_url, ports["probes"]) as behaved,
             Asking(server.address) as asking,
         ):
+            _fill(server.address)
             rests = [patient.look()[0]]
             for start in range(0, total, size):
                 _round(ports, asking, connections, min(size, total - start), seed + start)
@@ -157,6 +164,14 @@ def lines(found: Found) -> list[str]:
         ),
         "as the server counted them: " + ", ".join(f"{code} {n:,}" for code, n in sorted(found.handled.items())),
     ]
+
+
+def _fill(address: str) -> None:
+    """Ask for as much as a request may: what the runtime keeps from then on, it keeps whoever asks for it."""
+    asked = pb.TranslateRequest(texts=[LONGEST] * MOST_TEXTS)
+    asked.options.segmentation = pb.SEGMENTATION_NONE
+    with grpc.insecure_channel(address) as channel:
+        translation_pb2_grpc.TranslationServiceStub(channel).Translate(asked, timeout=PATIENCE)
 
 
 def _round(ports: dict[str, str], asking: Asking, connections: Connections, count: int, seed: int) -> None:

@@ -2,6 +2,10 @@
 
 import asyncio
 import contextlib
+import os
+import re
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -40,3 +44,34 @@ def test_an_array_is_native_memory() -> None:
     after = native_memory() or 0
     assert during - before >= 60 << 20
     assert during - after >= 60 << 20
+
+
+ARENAS_OF_THREADS = """
+import ctypes, re, sys, threading
+from service import vitals
+if sys.argv[1] == "shared":
+    vitals.share_arenas()
+libc = ctypes.CDLL(None)
+ready, done = threading.Barrier(9), threading.Event()
+def keep():
+    held = ctypes.CDLL(None).malloc
+    held(5000)
+    ready.wait()
+    done.wait()
+threads = [threading.Thread(target=keep) for _ in range(8)]
+for thread in threads: thread.start()
+ready.wait()
+libc.malloc_stats()
+done.set()
+"""
+
+
+@pytest.mark.skipif(native_memory() is None, reason="this libc has no mallinfo2")
+@pytest.mark.parametrize(("how", "most"), [("shared", 2), ("by itself", 100)])
+def test_threads_share_arenas(how: str, most: int) -> None:
+    """Eight threads that allocate have two arenas among them, and without asking for it more than that."""
+    command = [sys.executable, "-c", ARENAS_OF_THREADS, how]
+    alone = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+    told = subprocess.run(command, capture_output=True, text=True, check=True, env=alone)  # noqa: S603  our own words
+    arenas = len(re.findall(r"^Arena \d+:$", told.stderr, re.MULTILINE))
+    assert most >= arenas > (0 if how == "shared" else 2)
