@@ -92,11 +92,15 @@ class Batch:
 
     def reorder(self, parents: Int64) -> None:
         """Let each row continue row `parents[row]`, of the same source: memory stays where it is."""
-        moved, end = parents if self._in_order else self._positions[parents[self._places]], 0
-        for lane in self._lanes:
-            begin, end = end, end + len(lane)
+        if self._in_order:
+            self._lanes[0].reorder(parents)
+            return
+        position = np.empty(len(self), np.int64)
+        for rows in self._rows:
+            position[rows] = np.arange(len(rows))
+        for lane, rows in zip(self._lanes, self._rows, strict=True):
             if lane.group_rows > 1:
-                lane.reorder(moved[begin:end] - begin)
+                lane.reorder(position[parents[rows]])
 
     def feed(self, token_ids: Int64) -> None:
         """Set the tokens `[row]` that the next step reads."""
