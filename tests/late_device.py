@@ -23,9 +23,10 @@ class LateDevice(Device):
 
     late = True
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, shortest_delay: float = 0.0) -> None:
         super().__init__(Target("cpu"))
         self._random = random.Random(seed)  # noqa: S311  nothing secret
+        self._shortest_delay = shortest_delay
         self._asked: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._failed: Exception | None = None
         self.most_pending = 0
@@ -62,7 +63,7 @@ class LateDevice(Device):
 
     def _work(self) -> None:
         while (work := self._asked.get()) is not None:
-            time.sleep(self._random.random() * LONGEST_DELAY)
+            time.sleep(self._random.uniform(self._shortest_delay, LONGEST_DELAY))
             try:
                 work()
             except Exception as error:  # noqa: BLE001  whoever waits is told

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from service.bundle import Bundle
+from service.bundle import Bundle, Manifest
 from service.engine.device.batch import AnyModel
 from service.engine.device.model import DeviceModel, Wishes
-from service.engine.runtime.memory import open_device
+from service.engine.runtime.memory import Device, open_device
 from service.engine.runtime.ort import Target
 from service.engine.session import OnnxModel
 from tests.gpu.plan import Plan
@@ -35,18 +35,29 @@ def modes_of(plan: Plan) -> list[Mode]:
 
 def open_model(loaded: Bundle, plan: Plan, mode: Mode) -> AnyModel:
     """Return what an engine is given; its rows never end by themselves."""
+    if mode.prepared is not None:
+        return open_on(open_device(Target(plan.provider)), loaded, plan, mode.prepared)
+    given, endless = _manifests(loaded, plan)
+    model = OnnxModel.load(given, plan.provider)
+    model.manifest = endless
+    return model
+
+
+def open_on(device: Device, loaded: Bundle, plan: Plan, prepared: int) -> DeviceModel:
+    """Return a model on a device, with so many buckets prepared; its rows never end by themselves."""
+    given, endless = _manifests(loaded, plan)
+    model = DeviceModel.load(given, device, Wishes(max(plan.sizes.rows), prepared))
+    model.record()  # on this thread, which steps by hand
+    model.manifest = endless
+    return model
+
+
+def _manifests(loaded: Bundle, plan: Plan) -> tuple[Bundle, Manifest]:
+    """Return the bundle with limits such that few buckets hold all that comes, and a manifest where nothing ends."""
     sizes = plan.sizes
     limits = msgspec.structs.replace(
         loaded.manifest.decoding, max_source_tokens=sizes.source_tokens, max_target_tokens=sizes.target_tokens
     )
-    narrowed = msgspec.structs.replace(loaded.manifest, decoding=limits)  # so that few buckets hold all that comes
+    narrowed = msgspec.structs.replace(loaded.manifest, decoding=limits)
     endless = msgspec.structs.replace(narrowed, tokenizer=msgspec.structs.replace(narrowed.tokenizer, end_id=NEVER))
-    given = dataclasses.replace(loaded, manifest=narrowed)
-    model: AnyModel
-    if mode.prepared is None:
-        model = OnnxModel.load(given, plan.provider)
-    else:
-        model = DeviceModel.load(given, open_device(Target(plan.provider)), Wishes(max(sizes.rows), mode.prepared))
-        model.record()  # on this thread, which steps by hand
-    model.manifest = endless
-    return model
+    return dataclasses.replace(loaded, manifest=narrowed), endless

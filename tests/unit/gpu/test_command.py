@@ -13,7 +13,7 @@ from service.engine.device.model import DeviceModel
 from tests.benchmark.report import Figure, Goal, Section
 from tests.export.tiny import write_checkpoint
 from tests.gpu import __main__ as command
-from tests.gpu import libraries, models, notebook, part, plan, steps
+from tests.gpu import libraries, models, notebook, overlap, part, plan, steps
 from tests.gpu.plan import FAMILIES, PRECISIONS, Plan
 
 pytestmark = pytest.mark.torch
@@ -24,7 +24,7 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     """Measure the parts that need no server, in this process."""
     checkpoint, output = write_checkpoint(tmp_path_factory.mktemp("checkpoint")), tmp_path_factory.mktemp("gpu")
     planned = Plan("cpu", output, checkpoint, compile=False, quick=True)
-    for name in ("card", "originals", "steps", "peers"):
+    for name in ("card", "originals", "steps", "overlap", "peers"):
         assert 0 == part.main(name, planned)
     return planned
 
@@ -41,6 +41,24 @@ def test_every_family_precision_and_way_is_measured(rehearsal: Plan) -> None:
                 for rows in plan.QUICK.rows:
                     what = f"{family}, {precision}, {way}, {rows} row(s)"
                     assert {f"{what}: step", f"{what}: rate", f"{what}: floor / step"} <= found
+
+
+def test_what_overlap_hides_is_measured(rehearsal: Plan) -> None:
+    """Each family has its steps with and without work for the host, overlapped and waiting, and the share hidden."""
+    section, _ = notebook.read(rehearsal.output / "overlap.json")
+    found = {figure.name for figure in section.figures}
+
+    assert 1 == len(section.notes)
+    for family in FAMILIES:
+        for way in (overlap.OVERLAPPED, overlap.WAITING):
+            what = f"{family}, fp32, {way}, 4 row(s)"
+            assert {f"{what}: step", f"{what}: step with the work", f"{what}: hidden"} <= found
+
+
+@pytest.mark.parametrize(("busy", "hidden"), [(1.0, 1.0), (1.0 + overlap.WORK / 4, 0.75), (1.0 + overlap.WORK, 0.0)])
+def test_hidden_is_what_steps_did_not_become_longer_by(busy: float, hidden: float) -> None:
+    """As long as without the work: all of it; longer by the work: nothing."""
+    assert hidden == pytest.approx(overlap.Timed([1.0], [busy]).hidden)
 
 
 def test_prepared_memory_is_given_back(rehearsal: Plan) -> None:
@@ -72,7 +90,9 @@ def test_the_parts_are_one_table(rehearsal: Plan, capsys: pytest.CaptureFixture[
     assert "card: none: the command was rehearsed on the CPU" in printed
     assert "MISSED" not in printed
     data = json.loads((rehearsal.output / "figures.json").read_text(encoding="utf-8"))
-    assert ["steps", "peers", "originals", "card", "against PyTorch"] == [one["title"] for one in data["sections"]]
+    assert ["steps", "overlap", "peers", "originals", "card", "against PyTorch"] == [
+        one["title"] for one in data["sections"]
+    ]
 
 
 def test_a_machine_without_a_gpu_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
