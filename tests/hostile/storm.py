@@ -91,7 +91,7 @@ def rounds(total: int, size: int, seed: int, say: Callable[[str], None]) -> Foun
             for start in range(0, total, size):
                 _round(ports, asking, connections, min(size, total - start), seed + start)
                 behaved.catch_up()
-                rests.append(_rest(patient, rests[0]))
+                rests.append(_rest(patient, rests[0], TIDY_SECONDS if total >= ENOUGH * size else 0.0))
                 say(_progress(asking, connections, rests[-1], behaved))
         page = patient.page()
     with tempfile.TemporaryDirectory() as folder:
@@ -187,14 +187,14 @@ def _round(ports: dict[str, str], asking: Asking, connections: Connections, coun
     connections.endings.update(holding.endings)
 
 
-def _rest(patient: Patient, before: Vitals) -> Vitals:
-    """Wait until the server is as it was, but not for ever."""
+def _rest(patient: Patient, before: Vitals, tidying: float) -> Vitals:
+    """Wait until the server is as it was, but not for ever; for its memory so many seconds at most."""
 
     def rested(vitals: Vitals) -> bool:
         few = vitals.threads <= before.threads + GROWN_THREADS
         return vitals.at_rest and few and vitals.descriptors <= before.descriptors + GROWN_DESCRIPTORS
 
-    patient.settle(lambda vitals: vitals.resident <= GROWN * before.resident, TIDY_SECONDS)
+    patient.settle(lambda vitals: vitals.resident <= GROWN * before.resident, tidying)
     return patient.settle(rested, REST_SECONDS)
 
 
