@@ -146,7 +146,7 @@ class Engine:
     def step(self) -> bool:
         """Let join who can, and advance a deck by one token; return whether there is more to do."""
         started = self._clock()
-        self._drain_inbox()
+        self._drain_inbox(started)
         deck = self._next_deck()
         joining: list[Sequence] = []
         encode = 0.0
@@ -159,6 +159,7 @@ class Engine:
         later = self._late and any(each.roster.rows for each in self._decks)
         if not later:
             self._flush()
+        waiting, running = self._scheduler.waiting, self._scheduler.running
         if joining or rows:
             now = self._clock()
             self._express_seconds = self._express_seconds - (now - started) if deck is self._decks[1] else now - started
@@ -168,8 +169,8 @@ class Engine:
                     joined=len(joining),
                     source_tokens=sum(sequence.source_length for sequence in joining),
                     rows=rows,
-                    waiting=self._scheduler.waiting,
-                    running=self._scheduler.running,
+                    waiting=waiting,
+                    running=running,
                     encode=encode,
                     step=step,
                     host=now - started - encode - step,
@@ -179,9 +180,9 @@ class Engine:
             deck.stepped = now
         if not later:
             self._report()
-        return bool(self._inbox or self._scheduler.waiting or self._scheduler.running)
+        return bool(self._inbox or waiting or running)
 
-    def _drain_inbox(self) -> None:
+    def _drain_inbox(self, now: float) -> None:
         while self._inbox:
             item = self._inbox.popleft()
             if item is None:
@@ -190,7 +191,7 @@ class Engine:
                 self._abort(item, FinishReason.CANCELLED, UnavailableError("the request was cancelled"))
             else:
                 self._scheduler.add(item)
-        for request_id in self._scheduler.expired(self._clock()):
+        for request_id in self._scheduler.expired(now):
             self._abort(
                 request_id,
                 FinishReason.DEADLINE,

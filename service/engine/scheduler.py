@@ -71,12 +71,12 @@ class Scheduler:
     @property
     def running(self) -> int:
         """Number of sequences that run."""
-        return sum(len(roster.running) for roster in self.rosters)
+        return len(self.bulk.running) + len(self.express.running)
 
     @property
     def rows(self) -> int:
         """Rows that the running sequences take."""
-        return sum(roster.rows for roster in self.rosters)
+        return self.bulk.rows + self.express.rows
 
     def ahead_of(self, request: Request) -> int:
         """Return about how many rows run, or join before a request that would come now. For any thread."""
