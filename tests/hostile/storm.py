@@ -170,6 +170,7 @@ def _fill(address: str) -> None:
     """Ask for as much as a request may: what the runtime keeps from then on, it keeps whoever asks for it."""
     asked = pb.TranslateRequest(texts=[LONGEST] * MOST_TEXTS)
     asked.options.segmentation = pb.SEGMENTATION_NONE
+    asked.options.max_target_tokens = 2
     with grpc.insecure_channel(address) as channel:
         translation_pb2_grpc.TranslationServiceStub(channel).Translate(asked, timeout=PATIENCE)
 
