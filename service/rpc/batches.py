@@ -13,6 +13,8 @@ from typing import Any
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # no types for it
 
+from service.rpc.ahead import AheadServer
+
 CALL = "rpc_task"
 """What grpc.aio names the task of a call, which awaits its end."""
 
@@ -97,9 +99,12 @@ class BatchLoop:
 
 
 def open_server(options: Sequence[tuple[str, Any]]) -> grpc.aio.Server:
-    """Return a server of grpc.aio that sees its batches through. It takes a loop from nobody, so one is slipped in."""
+    """Return a server of grpc.aio that sees its batches through, and asks for calls ahead.
+
+    It takes neither a loop nor a core's server from anybody, so they are slipped in.
+    """
     made = cygrpc.AioServer
-    cygrpc.AioServer = lambda loop, *others: made(BatchLoop(loop), *others)
+    cygrpc.AioServer = lambda loop, *others: AheadServer(BatchLoop(loop), *others)
     try:
         return grpc.aio.server(options=options)
     finally:
