@@ -7,7 +7,8 @@ is done with the batches of such a call at once too. So here the wait is seen th
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine, Sequence
+import threading
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import grpc
@@ -68,7 +69,9 @@ class BatchLoop:
     """An event loop for gRPC's server alone, whose futures are waits for batches."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take a loop, on its own thread."""
         self._loop = loop
+        self._thread = threading.get_ident()
         self._ending: contextvars.ContextVar[Ending | None] = contextvars.ContextVar("ending", default=None)
 
     def create_future(self) -> "asyncio.Future[Any]":
@@ -92,6 +95,16 @@ class BatchLoop:
         context.run(self._ending.set, ending)
         ending.task = self._loop.create_task(work, name=name, context=context)
         return ending.task
+
+    def call_soon_threadsafe(self, callback: Callable[..., object], *given: object) -> None:
+        """Call, at once on the loop's own thread: there, gRPC asks for it where the core is done with a batch.
+
+        It calls its own loop's without asking, and takes this one for another thread's.
+        """
+        if threading.get_ident() == self._thread:
+            callback(*given)
+        else:
+            self._loop.call_soon_threadsafe(callback, *given)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  whatever the loop has
         """Leave all else to the loop."""

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+import threading
 import time
 import weakref
 
@@ -140,3 +141,14 @@ def test_calls_whose_client_has_gone_leave_no_memory_behind() -> None:
             held.append(native_memory() or 0)
     calls = CALLS * CONNECTIONS
     assert 50 * calls > min(held[2:]) - held[0], f"{[f'{size / 1e6:.2f} MB' for size in held]} after {calls} calls each"
+
+
+async def test_what_the_core_is_done_with_is_told_at_once() -> None:
+    """On the loop's own thread, without a turn of the loop in between; on others, by way of the loop."""
+    loop = BatchLoop(asyncio.get_running_loop())
+    told: list[str] = []
+    loop.call_soon_threadsafe(told.append, "here")
+    assert ["here"] == told
+    await asyncio.to_thread(loop.call_soon_threadsafe, lambda: told.append(threading.current_thread().name))
+    await asyncio.sleep(0)
+    assert ["here", threading.current_thread().name] == told
