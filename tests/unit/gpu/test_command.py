@@ -55,10 +55,10 @@ def test_what_overlap_hides_is_measured(rehearsal: Plan) -> None:
             assert {f"{what}: step", f"{what}: step with the work", f"{what}: hidden"} <= found
 
 
-@pytest.mark.parametrize(("busy", "hidden"), [(1.0, 1.0), (1.0 + overlap.WORK / 4, 0.75), (1.0 + overlap.WORK, 0.0)])
+@pytest.mark.parametrize(("busy", "hidden"), [(1.0, 1.0), (1.5, 0.75), (3.0, 0.0)])
 def test_hidden_is_what_steps_did_not_become_longer_by(busy: float, hidden: float) -> None:
     """As long as without the work: all of it; longer by the work: nothing."""
-    assert hidden == pytest.approx(overlap.Timed([1.0], [busy]).hidden)
+    assert hidden == pytest.approx(overlap.Timed([1.0], [busy]).hidden(2.0))
 
 
 def test_prepared_memory_is_given_back(rehearsal: Plan) -> None:
