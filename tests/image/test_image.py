@@ -97,6 +97,7 @@ def test_it_serves_and_stops(image: Image) -> None:
         os.kill(first, signal.SIGTERM)
         _, log = started.communicate(timeout=30)
     messages = [json.loads(line)["message"] for line in log.splitlines() if line.startswith("{")]
+    assert messages.pop(0).startswith("ko-en runs on cpu: ")  # and why not on a GPU
     assert ["ready", "request", "draining"] == messages
     assert 0 == started.returncode
     assert "elemetry" not in log
