@@ -22,7 +22,9 @@ class Deck:
         self._joined: list[Sequence] = []
         self._incremental: list[tuple[int, Sequence]] = []
         self._attention_wanted = False
-        self._launched = self.stepped = 0.0
+        self._launched = 0.0
+        """When its last step began."""
+        self.stepped = 0.0
         """When its last step ended, on the engine's clock; 0: never."""
         self.model_seconds = 0.0
         """Time inside the model at its last step."""

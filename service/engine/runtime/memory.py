@@ -8,6 +8,7 @@ import ctypes
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,6 +61,8 @@ class Device:
     """Whether it goes on working when `run` has returned."""
     order = "each run waits for its end"
     """What to say of that."""
+    run_entries: Mapping[str, str] = MappingProxyType({})
+    """What the runtime is told of each run, beside the CUDA graph that records it."""
 
     def __init__(self, target: Target, limit: float = math.inf) -> None:
         self.target = target
@@ -106,7 +109,8 @@ class Device:
         for name, view in outputs.items():
             bound.bind_output(name, *self._place(view))
         options = RunOptions()
-        options.add_run_config_entry("gpu_graph_id", str(graph))
+        for entry, value in {"gpu_graph_id": str(graph), **self.run_entries}.items():
+            options.add_run_config_entry(entry, value)
         return Binding(session, bound, options, (*feeds.values(), *outputs.values()))
 
     def run(self, binding: Binding) -> None:
@@ -169,6 +173,7 @@ class StreamDevice(CudaDevice):
     """A device that is asked for everything in one stream: only `fetch` waits, so the host has time meanwhile."""
 
     late = True
+    run_entries = MappingProxyType({"disable_synchronize_execution_providers": "1"})
 
     def __init__(self, target: Target, stream: Stream, limit: float = math.inf) -> None:
         """Store the stream, which sessions of `self.target` work in."""
@@ -176,29 +181,17 @@ class StreamDevice(CudaDevice):
         super().__init__(queued, limit, "runs are queued in one stream")
         self._stream = stream
 
-    def bind(
-        self,
-        session: Session,
-        feeds: Mapping[str, View | NDArray[Any]],
-        outputs: Mapping[str, View],
-        graph: int = UNCAPTURED,
-    ) -> Binding:
-        """Prepare a run that returns when it has been asked for."""
-        binding = super().bind(session, feeds, outputs, graph)
-        binding.options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        return binding
-
     def upload(self, block: Block, values: NDArray[Any]) -> None:
         """Fill a block with as many values, when its turn comes."""
         self._stream.fill(block.tensor.data_ptr(), values)
 
     def fetch(self, views: Sequence[View]) -> list[NDArray[Any]]:
         """Ask for what stands there, and wait for it once."""
-        twins = [self._twin(view.block)[0] for view in views]
-        for view, twin in zip(views, twins, strict=True):
-            self._stream.read(view.block.tensor.data_ptr(), twin[: math.prod(view.shape)])
+        fetched = [shaped(view, self._twin(view.block)[0]) for view in views]
+        for view, values in zip(views, fetched, strict=True):
+            self._stream.read(view.block.tensor.data_ptr(), values)
         self._stream.wait()
-        return [shaped(view, twin) for view, twin in zip(views, twins, strict=True)]
+        return fetched
 
 
 def open_device(target: Target, limit: float = math.inf) -> Device:
@@ -222,7 +215,7 @@ def pinned(size: int, dtype: str) -> NDArray[Any]:
     """Return host memory that the device copies into directly, where CUDA's runtime is at hand to say so."""
     values = np.zeros(size, dtype)
     try:
-        ort.load_library(f"libcudart.so.{ort.cuda_version()[0]}").cudaHostRegister(
+        ort.load_library(ort.cuda_runtime()).cudaHostRegister(
             ctypes.c_void_p(values.ctypes.data), ctypes.c_size_t(values.nbytes), FOR_ALL_DEVICES
         )
     except (OSError, AttributeError):

@@ -100,6 +100,11 @@ def cuda_version() -> tuple[int, int]:
     return int(major), int(minor.partition(".")[0] or 0)
 
 
+def cuda_runtime() -> str:
+    """Return the name of CUDA's own runtime library, of that version."""
+    return f"libcudart.so.{cuda_version()[0]}"
+
+
 def provider_library(provider: str) -> Path:
     """Return the file that holds a provider; loading it tells which other library is missing."""
     return Path(ort.__file__).parent / "capi" / f"libonnxruntime_providers_{provider}.so"

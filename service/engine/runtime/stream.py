@@ -26,7 +26,7 @@ class Stream:
     @classmethod
     def open(cls, device: int, load: Callable[[str], Any] = ort.load_library) -> "Stream":
         """Return a new stream of a device; raises OSError or RuntimeError where CUDA does not give one."""
-        library, handle = load(f"libcudart.so.{ort.cuda_version()[0]}"), ctypes.c_void_p()
+        library, handle = load(ort.cuda_runtime()), ctypes.c_void_p()
         stream = cls(library, handle)
         stream._check(library.cudaSetDevice(ctypes.c_int(device)))
         stream._check(library.cudaStreamCreate(ctypes.byref(handle)))

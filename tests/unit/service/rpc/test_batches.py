@@ -47,6 +47,13 @@ class Core:
             self.said.append("left")
 
 
+async def assert_freed_and_cancelled(core: Core) -> None:
+    """Wait until who awaited the batch has left: first what was lent was freed."""
+    await asyncio.wait({core.handling})
+    assert ["freed", "left"] == core.said
+    assert core.handling.cancelled()
+
+
 async def test_a_batch_of_a_call_that_ended_is_seen_through() -> None:
     """Who awaits it when the call ends resumes once the core is done, frees it, and is cancelled then."""
     core = Core()
@@ -56,9 +63,7 @@ async def test_a_batch_of_a_call_that_ended_is_seen_through() -> None:
     await asyncio.sleep(0)
     assert [] == core.said
     core.batch.set_result(None)
-    await asyncio.wait({core.handling})
-    assert ["freed", "left"] == core.said
-    assert core.handling.cancelled()
+    await assert_freed_and_cancelled(core)
 
 
 async def test_a_batch_that_is_done_as_the_call_ends_is_freed_too() -> None:
@@ -67,9 +72,7 @@ async def test_a_batch_that_is_done_as_the_call_ends_is_freed_too() -> None:
     await core.begin()
     core.ended.set_result(None)
     core.batch.set_result(None)
-    await asyncio.wait({core.handling})
-    assert ["freed", "left"] == core.said
-    assert core.handling.cancelled()
+    await assert_freed_and_cancelled(core)
 
 
 async def test_a_batch_that_fails_is_freed_too() -> None:
@@ -78,9 +81,7 @@ async def test_a_batch_that_fails_is_freed_too() -> None:
     await core.begin()
     core.batch.set_exception(cygrpc.ExecuteBatchError())
     core.ended.set_result(None)
-    await asyncio.wait({core.handling})
-    assert ["freed", "left"] == core.said
-    assert core.handling.cancelled()
+    await assert_freed_and_cancelled(core)
 
 
 async def test_a_batch_of_a_call_that_goes_on_is_cancelled_at_once() -> None:
