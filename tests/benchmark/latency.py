@@ -1,10 +1,15 @@
-"""One short sentence alone: what gRPC, the event loop and the engine thread add to decoding it in process."""
+"""One short sentence alone: what gRPC, the event loop and the engine thread add to decoding it in process.
+
+Beside the service, the same loop behind a bare gRPC server says how much of that is gRPC's own.
+"""
 
 import functools
 import statistics
+from contextlib import ExitStack
 from pathlib import Path
 
 from service.bundle import read_manifest
+from tests.benchmark.bare import BareServer
 from tests.benchmark.load import OneByOne, Repeated
 from tests.benchmark.offline import OnnxBatches, build_onnx
 from tests.benchmark.plan import SHORT_TEXT, Plan, label
@@ -13,6 +18,7 @@ from tests.benchmark.serving import Server
 from tests.benchmark.workers import Worker, processors
 
 GOAL = Goal("<=", 1.5)
+THROUGH, BARE, INSIDE = "through gRPC", "through bare gRPC", "in process"
 
 
 class InProcess:
@@ -29,8 +35,8 @@ class InProcess:
 def measure(plan: Plan) -> Section:
     """Ask the server and the loop in turn."""
     note = (
-        f"{SHORT_TEXT!r} alone, {plan.sizes.rounds} rounds of {plan.sizes.latency_calls} calls each, in turn, both on "
-        "the same processor; the client runs on another."
+        f"{SHORT_TEXT!r} alone, {plan.sizes.rounds} rounds of {plan.sizes.latency_calls} calls each, in turn, all on "
+        "the same processor; the client runs on another. Bare: gRPC's asyncio server, and a thread that runs the loop."
     )
     section = Section("latency", [], [note])
     for folder in plan.bundles:
@@ -42,24 +48,21 @@ def measure(plan: Plan) -> Section:
 def _measure_bundle(plan: Plan, folder: Path, section: Section) -> None:
     measured, driver = processors()
     name, calls = label(read_manifest(folder)), plan.sizes.latency_calls
-    remote: list[Repeated] = []
-    local: list[Repeated] = []
-    with (
-        Server(folder, measured, "--threads", "1") as server,
-        Worker("client", functools.partial(OneByOne, server.address, SHORT_TEXT), driver) as client,
-        Worker("in process", functools.partial(InProcess, folder), measured) as loop,
-    ):
-        client(calls)
-        loop(calls)
-        for _ in range(plan.sizes.rounds):
-            remote.append(client(calls))
-            local.append(loop(calls))
-    grpc, inside = [[1e3 * second for run in runs for second in run.seconds] for runs in (remote, local)]
-    differences = [1e3 * (statistics.median(r.seconds) - statistics.median(i.seconds))
-                   for r, i in zip(remote, local, strict=True)]  # fmt: skip
-    section.figures += [
-        Figure.of(f"through gRPC, {name}", grpc, "ms"),
-        Figure.of(f"in process, {name}", inside, "ms"),
-        Figure.of(f"difference of the medians of each round, {name}", differences, "ms", GOAL),
-    ]
-    section.notes.append(f"{name}: {remote[0].steps} decoder steps through gRPC, {local[0].steps} in process.")
+    with ExitStack() as stack:
+        server = stack.enter_context(Server(folder, measured, "--threads", "1"))
+        bare: Worker[None, str] = Worker("bare", functools.partial(BareServer, folder), measured)
+        loop: Worker[int, Repeated] = Worker("in process", functools.partial(InProcess, folder), measured)
+        asks = {INSIDE: stack.enter_context(loop)}
+        for way, address in ((THROUGH, server.address), (BARE, stack.enter_context(bare)(None))):
+            asks[way] = stack.enter_context(Worker(way, functools.partial(OneByOne, address, SHORT_TEXT), driver))
+        for ask in asks.values():
+            ask(calls)
+        runs = [{way: ask(calls) for way, ask in asks.items()} for _ in range(plan.sizes.rounds)]
+    for way in (THROUGH, BARE, INSIDE):
+        milliseconds = [1e3 * second for run in runs for second in run[way].seconds]
+        section.figures.append(Figure.of(f"{way}, {name}", milliseconds, "ms"))
+    for way, goal in ((THROUGH, GOAL), (BARE, None)):
+        more = [1e3 * (statistics.median(run[way].seconds) - statistics.median(run[INSIDE].seconds)) for run in runs]
+        section.figures.append(Figure.of(f"{way} - {INSIDE}, medians of each round, {name}", more, "ms", goal))
+    steps = ", ".join(f"{repeated.steps} {way}" for way, repeated in runs[0].items())
+    section.notes.append(f"Decoder steps, {name}: {steps}.")
