@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, NoReturn, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import grpc
 import msgspec
@@ -118,15 +118,15 @@ class Border:
         """Return the gRPC handler of a method with one message each way."""
         counters, access = self._metrics.method(service, name), self._access
 
-        async def handle(request: Asked | DecodeError, context: Context) -> Answer:
+        async def handle(request: Asked | DecodeError, context: Context) -> Answer | None:
             with self._passage(name, context, counters) as passage:
                 if access is not None:
                     passage.admit(access, context, request)
                 answer = await behaviour(_valid(request, asked), passage.call)
                 context.set_trailing_metadata(((REQUEST_ID, passage.call.request_id),))
                 return answer
-            del request  # gRPC keeps the frames of an aborted call until garbage is collected in full
-            return await self._abort(context, passage)
+            await self._abort(context, passage)
+            return None
 
         return grpc.unary_unary_rpc_method_handler(handle, _parser(asked), _serialize)
 
@@ -147,7 +147,6 @@ class Border:
                 await _send(behaviour(_valid(request, asked), passage.call), context)
                 context.set_trailing_metadata(((REQUEST_ID, passage.call.request_id),))
                 return
-            del request
             await self._abort(context, passage)
 
         return grpc.unary_stream_rpc_method_handler(handle, _parser(asked), _serialize)
@@ -206,14 +205,21 @@ class Border:
         line = RequestLine(request_id=request_id, method=name)
         return Passage(self, counters, Call(request_id, now, deadline, line, trace_headers(metadata)))
 
-    async def _abort(self, context: Context, passage: Passage) -> NoReturn:
+    async def _abort(self, context: Context, passage: Passage) -> None:
+        """End a call by its error. gRPC raises its own once more when the handler returns.
+
+        What it raises here holds the frames that hold the call, which holds it: each refused call would be garbage in a
+        cycle, and the core's part of it be given back a few hundred calls at a time, in 15 ms.
+        """
         call, error = passage.call, passage.told
         if error is None:
             raise AssertionError("this is a bug: a call was aborted without an error")
         about = {"request_id": call.request_id} | ({"model": call.line.model} if call.line.model else {})
         trailing = ((DETAILS_KEY, status_details(error, about)), (REQUEST_ID, call.request_id))
-        await context.abort(status_code(error), error.message, trailing)
-        raise AssertionError("this is a bug: abort returned")
+        try:
+            await context.abort(status_code(error), error.message, trailing)
+        except grpc.aio.AbortError as aborted:
+            aborted.__traceback__ = None
 
 
 async def _send(answers: AsyncIterator[Answer], context: Context) -> None:
