@@ -2,7 +2,8 @@
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -96,16 +97,23 @@ def check(served: Served, job: Job, limits: JobLimits, recipes: Recipes) -> Reci
 
 
 async def plan(
-    served: Served, job: Job, recipe: Recipe, *, incremental: bool = False, pause: float = 0.0
-) -> Plan:  # fmt: skip
+    served: Served,
+    job: Job,
+    recipe: Recipe,
+    *,
+    incremental: bool = False,
+    rest: Callable[[float], float] = lambda _: 0.0,
+) -> Plan:
     """Cut the texts of a job into segments and make their requests; raises InvalidRequestError.
 
-    Every few texts it pauses for so many seconds, in which the event loop serves others.
+    Every few texts the event loop serves others; `rest` says for how long, in seconds, after so many of work.
     """
     made = Plan(served, job)
+    began = time.thread_time()
     for index in range(len(job.texts)):
         if index % segments.TURN == segments.TURN - 1:
-            await asyncio.sleep(pause)
+            await asyncio.sleep(rest(time.thread_time() - began))
+            began = time.thread_time()
         prefix_ids = _prefix_ids(served, job, index) if job.prefixes else ()
         cut = await _cut(served, job, index, whole=bool(prefix_ids) or not job.options.split)
         made.texts.append(cut)

@@ -14,6 +14,7 @@ The life of a job:
 """
 
 import asyncio
+import functools
 import itertools
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -32,9 +33,9 @@ from service.request import Output, Permit, Timing
 from service.segments import TURN
 from service.stream import Stream
 
-PAUSE_SECONDS = 0.003
-"""What a job of many texts pauses for, every few texts, where it is not alone: it waits for rows anyway, not for its
-tokens, while others would wait for their event loop."""
+HUNGRY_REST, FED_REST = 3.0, 15.0
+"""How many times as long as it worked at a few texts a job of many rests, where it is not alone: while the engine could
+take more texts, and while it has enough of others. Then these wait for rows anyway, not for their tokens."""
 SUBMITTED = 32
 """Requests of one job that the engine gets before the event loop serves others."""
 
@@ -117,8 +118,13 @@ class Translator:
         if len(job.texts) <= TURN:
             return await plan(served, job, recipe)
         async with self._long:
-            others = self._admission.admitted > len(job.texts)
-            return await plan(served, job, recipe, pause=PAUSE_SECONDS if others else 0.0)
+            return await plan(served, job, recipe, rest=functools.partial(self._rest, served, job))
+
+    def _rest(self, served: Served, job: Job, worked: float) -> float:
+        """Return for how many seconds a job of many texts lets others have the processor after so many of work."""
+        if self._admission.admitted <= len(job.texts):
+            return 0.0
+        return worked * (FED_REST if len(served.streams) >= self._limits.max_rows else HUNGRY_REST)
 
     async def _decode(self, planned: Plan, permit: Permit) -> Result:
         """Decode all and detokenize."""

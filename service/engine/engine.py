@@ -6,7 +6,7 @@ A request's life in here:
 2. The scheduler lets it join when its rows fit. All that join at a step are encoded together, and their rows are
    appended to the batch of a deck: it runs.
 3. Each step advances every row of a deck by one token; the search says which, and who has ended. Usually there is one
-   deck; beside a crowd, those who ask for little have one of their own, and half of the time.
+   deck; beside a crowd, those who ask for little have one of their own, and most of the time.
 4. Who has ended leaves with its last Output; the last rows move into the holes.
 5. All Outputs of a step are delivered in one call: at its end, or while a device does the next one. Whoever is
    cancelled, or whose deadline passes, leaves before the next step, wherever it is.
@@ -54,9 +54,7 @@ class Engine:
         self._limits = limits
         self._scheduler = Scheduler(limits)
         self._pace = Pace()
-        self._decks = Deck(model, self._scheduler.bulk), Deck(model, self._scheduler.express)
-        self._express_seconds = 0.0
-        """Time that the express deck may still take before the other has its turn."""
+        self._decks = {roster: Deck(model, roster) for roster in self._scheduler.rosters}
         self._pad_id = model.manifest.tokenizer.pad_id
         self._inbox: collections.deque[Sequence | str | None] = collections.deque()
         self._wake = threading.Event()
@@ -147,22 +145,21 @@ class Engine:
         """Let join who can, and advance a deck by one token; return whether there is more to do."""
         started = self._clock()
         self._drain_inbox(started)
-        deck = self._next_deck()
         joining: list[Sequence] = []
         encode = 0.0
-        if self._scheduler.join(deck.roster):
-            joining = [sequence for each in self._decks for sequence in each.joining]
+        if self._scheduler.join():
+            joining = [sequence for each in self._decks.values() for sequence in each.joining]
             encode = self._encode()
-            deck = self._next_deck()
+        deck = self._decks[self._scheduler.turn]
         rows, stepped = deck.roster.rows, deck.stepped
         step = self._advance(deck) if rows else 0.0
-        later = self._late and any(each.roster.rows for each in self._decks)
+        later = self._late and any(roster.rows for roster in self._decks)
         if not later:
             self._flush()
         waiting, running = self._scheduler.waiting, self._scheduler.running
         if joining or rows:
             now = self._clock()
-            self._express_seconds = self._express_seconds - (now - started) if deck is self._decks[1] else now - started
+            self._scheduler.note_turn(deck.roster, now - started)
             self._pace.note_step(rows, now - started)
             self._reports.append(
                 StepReport(
@@ -201,7 +198,7 @@ class Engine:
     def _encode(self) -> float:
         """Encode those who join, in groups of similar length, and give them rows; return the seconds it took."""
         started = self._clock()
-        for deck in self._decks:
+        for deck in self._decks.values():
             for group in similar_lengths(deck.joining):
                 ids, lengths = padded(group, self._pad_id)
                 for sequence in group:
@@ -217,13 +214,6 @@ class Engine:
                     self._fail(deck, deck.roster.running, error)
                     break
         return self._clock() - started
-
-    def _next_deck(self) -> Deck:
-        """Decide who steps. While both have rows, each gets half of the time: many light steps for a heavy one."""
-        bulk, express = self._decks
-        if express.roster.rows and (self._express_seconds > 0.0 or not bulk.roster.rows):
-            return express
-        return bulk
 
     def _advance(self, deck: Deck) -> float:
         """Run one step over the rows of a deck; return the seconds inside the model."""
@@ -250,7 +240,7 @@ class Engine:
     def _abort(self, request_id: str, reason: FinishReason, error: ServiceError) -> None:
         """End one sequence before its end, wherever it is; unknown ids are ignored."""
         sequence = self._scheduler.withdraw(request_id)
-        for deck in self._decks if sequence is None else ():
+        for deck in self._decks.values() if sequence is None else ():
             if (index := deck.find(request_id)) is not None:
                 (sequence,) = deck.leave([index])
                 self._scheduler.leave([sequence])

@@ -7,7 +7,9 @@ from service.engine.sequence import Sequence
 from service.request import Priority, Request
 
 CROWD = 2
-"""A client with more texts running than this is one of many, however many rows each of them takes."""
+"""A client with more texts running than this is one of many, however many rows each of them takes,"""
+MANY = 16
+"""and so is one that has as many waiting and running."""
 Key = tuple[Priority, str]
 
 
@@ -16,9 +18,10 @@ class Client:
     """What one client has waiting, in order of arrival, what it has running, and when it last had its turn."""
 
     waiting: dict[str, Sequence] = field(default_factory=dict)
-    texts: int = 0
-    """Of it that run, on so many rows:"""
+    running: int = 0
     rows: int = 0
+    crowd_rows: int = 0
+    """Its rows, if it is one of many texts."""
     turn: int = 0
 
 
@@ -64,7 +67,7 @@ class FairQueue:
         """Take out a sequence that begins to run; its client has had its turn."""
         key = self._of[sequence.request.request_id]
         client = self._clients[key]
-        self._count(client, 1, sequence.rows)
+        client.running, client.rows = client.running + 1, client.rows + sequence.rows
         client.turn = next(self._turns)
         self._remove(sequence.request.request_id)
 
@@ -72,7 +75,7 @@ class FairQueue:
         """Note that a sequence runs no more."""
         key = _key(sequence.request)
         client = self._clients[key]
-        self._count(client, -1, -sequence.rows)
+        client.running, client.rows = client.running - 1, client.rows - sequence.rows
         self._place(key, client)
 
     def turns_before(self, request: Request) -> int:
@@ -88,8 +91,13 @@ class FairQueue:
         return min(len(self), (own + 1) * clients)
 
     def is_crowd(self, sequence: Sequence) -> bool:
-        """Whether a waiting sequence is of a client that has enough: with it, more than CROWD."""
-        return self._clients[_key(sequence.request)].texts >= CROWD
+        """Whether a waiting sequence is of a client that, with it, is one of many texts."""
+        return self._clients[_key(sequence.request)].running >= CROWD or self.is_large(sequence)
+
+    def is_large(self, sequence: Sequence) -> bool:
+        """Whether a waiting sequence is of a client that has many texts, waiting and running."""
+        client = self._clients[_key(sequence.request)]
+        return len(client.waiting) + client.running >= MANY
 
     def withdraw(self, request_id: str) -> Sequence | None:
         """Take out a sequence that will not run; None if it does not wait."""
@@ -114,6 +122,9 @@ class FairQueue:
 
     def _place(self, key: Key, client: Client) -> None:
         """Note where a client stands now."""
+        is_crowd = client.running > CROWD or len(client.waiting) + client.running >= MANY
+        before, client.crowd_rows = client.crowd_rows, client.rows if is_crowd else 0
+        self.crowd_rows += client.crowd_rows - before
         idle, busy = self._idle[key[0]], self._busy[key[0]]
         if not client.waiting or client.rows:
             idle.pop(key, None)
@@ -125,12 +136,6 @@ class FairQueue:
             busy.pop(key, None)
         if not client.waiting and not client.rows:
             del self._clients[key]
-
-    def _count(self, client: Client, texts: int, rows: int) -> None:
-        """Give a client so many texts more, on so many rows."""
-        self.crowd_rows -= client.rows if client.texts > CROWD else 0
-        client.texts, client.rows = client.texts + texts, client.rows + rows
-        self.crowd_rows += client.rows if client.texts > CROWD else 0
 
     def _claim(self, key: Key) -> tuple[int, int]:
         client = self._clients[key]

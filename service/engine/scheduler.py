@@ -12,6 +12,8 @@ from service.request import Request
 
 CROWD_ROWS = 16
 """Rows of clients with many texts from which on others get a roster of their own."""
+EXPRESS_SHARE = 2.0
+"""What those get of the engine's time for each second of the crowd's."""
 RUN_ROWS = 1
 """What a time step of the encoder costs beside its rows, in rows."""
 RUN_TOKENS = 35
@@ -58,6 +60,8 @@ class Scheduler:
         self._deadlines: list[tuple[float, str]] = []
         self._patience = limits.join_patience
         self.bulk, self.express = self.rosters = Roster(), Roster()
+        self._express_seconds = 0.0
+        """Time that the express roster may still take before the other has its turn."""
 
     def __repr__(self) -> str:
         """Show both lists by their sizes."""
@@ -77,6 +81,16 @@ class Scheduler:
     def rows(self) -> int:
         """Rows that the running sequences take."""
         return self.bulk.rows + self.express.rows
+
+    @property
+    def turn(self) -> Roster:
+        """Who steps next. While both have rows, the express roster has its share: many light steps for a heavy one."""
+        return self.express if self._favours_express(self.express.rows) else self.bulk
+
+    def note_turn(self, roster: Roster, seconds: float) -> None:
+        """Note how long a turn took, with the encoding of those who joined for it."""
+        is_express = roster is self.express
+        self._express_seconds = self._express_seconds - seconds if is_express else EXPRESS_SHARE * seconds
 
     def ahead_of(self, request: Request) -> int:
         """Return about how many rows run, or join before a request that would come now. For any thread."""
@@ -100,11 +114,11 @@ class Scheduler:
         """Take a sequence out of the waiting list; None if it does not wait."""
         return self._waiting.withdraw(request_id)
 
-    def join(self, turn: Roster | None = None) -> bool:
+    def join(self) -> bool:
         """Let run what fits, each in its turn, those with the longest sources first; return whether anybody joined.
 
-        While it is the express roster's turn, nobody joins the other, unless that is empty: what joining costs is part
-        of its own turn.
+        Before a turn of the express roster nobody joins the other, unless that is empty: what joining costs is part of
+        its own turn.
 
         The first that does not fit stops all behind it, so that a wide beam is not overtaken for ever. One sequence
         joins however long it is; further ones as long as their padded tokens stay within the bound.
@@ -113,12 +127,14 @@ class Scheduler:
             return False
         joining: dict[Roster, list[Sequence]] = {roster: [] for roster in self.rosters}
         longest, limit, rows = 0, self._longest(), self.rows
-        closed = (turn is self.express and self.bulk.rows > 0) or self._waits_for_company()
+        waits = self._waits_for_company()
         while sequence := self._waiting.next():
-            roster = self._roster_of(sequence, sum(one.rows for one in joining[self.express]))
+            self._part(sequence, rows)
+            express_rows = self.express.rows + sum(one.rows for one in joining[self.express])
+            roster = self._roster_of(sequence, express_rows)
             longest, limit = max(longest, sequence.source_length), max(limit, sequence.request.params.max_target_tokens)
             joiners = sum(map(len, joining.values()))
-            if closed and roster is self.bulk:
+            if roster is self.bulk and (waits or (self.bulk.rows and self._favours_express(express_rows))):
                 break
             if not self._limits.fit(rows + sequence.rows + self._reserved(sequence), limit) or (
                 joiners and longest * (joiners + 1) > self._limits.max_join_tokens
@@ -145,10 +161,20 @@ class Scheduler:
         self._patience = self._limits.join_patience
         return False
 
-    def _roster_of(self, sequence: Sequence, joining: int) -> Roster:
-        """Decide with whom a sequence steps; so many rows are about to join the express roster."""
+    def _favours_express(self, rows: int) -> bool:
+        """Decide whether the express roster would step next if it had so many rows."""
+        return rows > 0 and (self._express_seconds > 0.0 or not self.bulk.rows)
+
+    def _part(self, sequence: Sequence, rows: int) -> None:
+        """Give a crowd that comes while few others run, on so many rows, the other roster: they go on without it."""
+        few = self._waiting.crowd_rows < rows <= self._limits.express_rows and not self.express.rows
+        if few and self._waiting.is_large(sequence):
+            self.bulk, self.express = self.express, self.bulk
+
+    def _roster_of(self, sequence: Sequence, express_rows: int) -> Roster:
+        """Decide with whom a sequence steps, where so many rows run or are about to in the express roster."""
         crowded = self._waiting.crowd_rows >= CROWD_ROWS and not self._waiting.is_crowd(sequence)
-        room = self.express.rows + joining + sequence.rows <= self._limits.express_rows
+        room = express_rows + sequence.rows <= self._limits.express_rows
         return self.express if crowded and room else self.bulk
 
     def _longest(self) -> int:

@@ -134,6 +134,32 @@ def test_beside_a_crowd_others_have_a_roster_of_their_own() -> None:
     assert (28, 2) == (scheduler.bulk.rows, scheduler.express.rows)
 
 
+def test_many_clients_of_many_texts_are_a_crowd_too() -> None:
+    """Although each of them runs only a few at a time."""
+    scheduler = Scheduler(Limits(max_rows=32, join_patience=0))
+    for number in range(400):
+        scheduler.add(sequence(f"crowd{number}", f"crowd{number % 20}"))
+    scheduler.join()
+    scheduler.add(sequence("a", "a"))
+    scheduler.join()
+    assert (28, 1) == (scheduler.bulk.rows, scheduler.express.rows)
+
+
+def test_a_crowd_that_went_leaves_one_roster_to_all() -> None:
+    """What is withdrawn or has ended counts no more: the last texts of a client are no crowd."""
+    scheduler = Scheduler(Limits(max_rows=32, join_patience=0))
+    for number in range(100):
+        scheduler.add(sequence(f"crowd{number}", "crowd"))
+    scheduler.join()
+    for number in range(28, 100):
+        assert scheduler.withdraw(f"crowd{number}") is not None
+    left, _, _ = scheduler.bulk.leave(range(2, 28))
+    scheduler.leave(left)
+    scheduler.add(sequence("a", "a"))
+    scheduler.join()
+    assert (3, 0) == (scheduler.bulk.rows, scheduler.express.rows)
+
+
 def test_without_a_crowd_all_share_one_roster() -> None:
     """Many clients with a text each fill the batch, and a client alone has all of it but what it leaves to others."""
     scheduler = Scheduler(Limits(max_rows=32, join_patience=0))
