@@ -71,7 +71,7 @@ class EncoderGraph(nn.Module):
         self.model = model
         self.signature = signature(model)
         rnn = CELLS[config.cell](
-            config.embedding_size, config.hidden_size // 2, config.encoder_layers, batch_first=True, bidirectional=True
+            config.embedding_size, config.hidden_size // 2, config.encoder_layers, bidirectional=True
         )
         for layer in range(config.encoder_layers):
             for suffix, directions in (("", model.encoder.forwards), ("_reverse", model.encoder.backwards)):
@@ -81,10 +81,9 @@ class EncoderGraph(nn.Module):
 
     def forward(self, source_ids: Tensor, source_lengths: Tensor) -> tuple[Tensor, ...]:
         """Run the encoder once."""
-        embedded = self.model.source_embedding(source_ids)
-        packed = pack_padded_sequence(embedded, source_lengths, batch_first=True)
-        outputs, final = self.rnn(packed)
-        states, _ = pad_packed_sequence(outputs, batch_first=True)
+        embedded = self.model.source_embedding(source_ids.t())
+        outputs, final = self.rnn(pack_padded_sequence(embedded, source_lengths))
+        states = pad_packed_sequence(outputs)[0].transpose(0, 1)
         last = (final[0] if isinstance(final, tuple) else final)[-2:]
         memory = self._memory(source_ids, source_lengths, states)
         # Without attention nobody reads the states, but the exporter cannot trace a packed RNN whose outputs are
