@@ -23,6 +23,7 @@ FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 WIDE = frozenset({
     "Softmax", "LogSoftmax", "Exp", "Log", "Pow", "Sqrt", "Reciprocal", "TopK", "CumSum", "LSTM", "GRU", "ReduceMax",
     "ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "RMSNormalization",
+    "Attention",
 })  # fmt: skip
 """Operators that compute in float32."""
 NARROW = frozenset({"MatMul", "Gemm", "Gather", "TensorScatter"})

@@ -1,4 +1,8 @@
-"""Layers of a Transformer in the form that is traced: heads apart, projections of one input in one product."""
+"""Layers of a Transformer in the form that is traced.
+
+The encoder attends by ONNX's Attention, whose queries, keys and values are products of their own and lie as these leave
+them. One position per row is another matter: plain products over the caches take no longer, and give attention weights.
+"""
 
 from typing import Protocol
 
@@ -9,7 +13,8 @@ from export.transformer.parts import AttentionParts, LayerParts, StackParts, lin
 
 MASKED = -1e9
 """Added to a score that must not count; not minus infinity, because a row without any key must not become NaN."""
-SCATTER_DOMAIN = "dragoman"
+TRACED_DOMAIN = "dragoman"
+"""Of the operators that the tracer does not know, until the graph is traced."""
 
 
 class TracedValue(Protocol):
@@ -25,15 +30,14 @@ class TracedValue(Protocol):
 class TracedGraph(Protocol):
     """What the tracer hands to `symbolic`."""
 
-    def op(self, operator: str, *inputs: TracedValue, **attributes: int) -> TracedValue:
+    def op(self, operator: str, *inputs: TracedValue, **attributes: float) -> TracedValue:
         """Add a node and return its output."""
 
 
 class WriteColumn(torch.autograd.Function):
     """Write one column per row into a cache, each at its row's own place.
 
-    ONNX calls it TensorScatter, whose output may lie in its input's buffer; the tracer knows no opset that has it,
-    so it is named in a domain of its own until the graph is traced.
+    ONNX calls it TensorScatter, whose output may lie in its input's buffer.
     """
 
     @staticmethod
@@ -45,7 +49,31 @@ class WriteColumn(torch.autograd.Function):
     @staticmethod
     def symbolic(graph: TracedGraph, cache: TracedValue, column: TracedValue, lengths: TracedValue) -> object:
         """Return the node's output, of the cache's type."""
-        return graph.op(f"{SCATTER_DOMAIN}::TensorScatter", cache, column, lengths, axis_i=2).setType(cache.type())
+        return graph.op(f"{TRACED_DOMAIN}::TensorScatter", cache, column, lengths, axis_i=2).setType(cache.type())
+
+
+class AttendToAll(torch.autograd.Function):
+    """Attend from all positions to all: on the CPU, ONNX's Attention takes half as long as products and transpositions.
+
+    Its bits do not change with the positions that are masked. Its mask is as high as there are queries.
+    """
+
+    @staticmethod
+    def forward(_: object, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, heads: int) -> Tensor:
+        """Return `[row, query, head · size]` of parts like it; `bias` is `[row, head or 1, query, key]`."""
+        read, found, told = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (queries, keys, values))
+        weights = torch.softmax(read @ found.transpose(2, 3) + bias, dim=-1)
+        return (weights @ told).transpose(1, 2).flatten(2)
+
+    @staticmethod
+    def symbolic(graph: TracedGraph, queries: TracedValue, keys: TracedValue, values: TracedValue, bias: TracedValue,
+                 heads: int) -> object:  # fmt: skip
+        """Return the node's output, of the queries' type."""
+        attended = graph.op(
+            f"{TRACED_DOMAIN}::Attention", queries, keys, values, bias,
+            q_num_heads_i=heads, kv_num_heads_i=heads, scale_f=1.0,
+        )  # fmt: skip
+        return attended.setType(queries.type())
 
 
 class Attention(nn.Module):
@@ -57,10 +85,9 @@ class Attention(nn.Module):
         self.size = parts.query.out_features // parts.heads
         self.out = parts.out
 
-    def split(self, values: Tensor, rows: int, parts: int = 1) -> tuple[Tensor, ...]:
-        """Return parts `[row, head, position, size]` of `[row · position, part · head · size]`."""
-        heads = values.reshape(rows, -1, parts * self.heads, self.size).transpose(1, 2)
-        return (heads,) if parts == 1 else torch.split(heads, self.heads, dim=1)
+    def split(self, values: Tensor, rows: int) -> Tensor:
+        """Return `[row, head, position, size]` of `[row · position, head · size]`."""
+        return values.reshape(rows, -1, self.heads, self.size).transpose(1, 2)
 
     def mix(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Return `[row, head, query, size]` and the weights `[row, head, query, key]`."""
@@ -68,25 +95,35 @@ class Attention(nn.Module):
         return weights @ values, weights
 
     def join(self, mixed: Tensor) -> Tensor:
-        """Return `[row · query, width]` of `[row, query, head, size]`."""
+        """Return `[row · query, width]` of `[row, query, head, size]`, its last two axes in one or not."""
         out: Tensor = self.out(mixed.reshape(-1, self.heads * self.size))
         return out
 
 
 class SelfAttention(Attention):
-    """Attention of a sequence to itself: queries, keys and values in one product."""
+    """Attention of a whole sequence to itself."""
+
+    def __init__(self, parts: AttentionParts) -> None:
+        super().__init__(parts)
+        self.query, self.key, self.value = fused((parts.query, parts.scale)), parts.key, parts.value
+
+    def forward(self, hidden: Tensor, rows: int, bias: Tensor) -> Tensor:
+        """Attend from all positions to all, `[row · position, width]` to the same."""
+        parts = [
+            project(hidden).reshape(rows, -1, self.heads * self.size) for project in (self.query, self.key, self.value)
+        ]
+        mixed: Tensor = AttendToAll.apply(*parts, bias, self.heads)  # type: ignore[no-untyped-call] # torch leaves it so
+        return self.join(mixed)
+
+
+class CachedSelfAttention(Attention):
+    """Attention of a sequence's last position to itself and those in its cache: one product for all three parts."""
 
     def __init__(self, parts: AttentionParts) -> None:
         super().__init__(parts)
         self.project = fused((parts.query, parts.scale), (parts.key, 1.0), (parts.value, 1.0))
 
-    def forward(self, hidden: Tensor, rows: int, bias: Tensor) -> Tensor:
-        """Attend from all positions to all, `[row · position, width]` to the same."""
-        queries, keys, values = self.split(self.project(hidden), rows, parts=3)
-        mixed, _ = self.mix(queries, keys, values, bias)
-        return self.join(mixed.transpose(1, 2))
-
-    def step(self, hidden: Tensor, cache: tuple[Tensor, ...], lengths: Tensor, bias: Tensor
+    def forward(self, hidden: Tensor, cache: tuple[Tensor, ...], lengths: Tensor, bias: Tensor
              ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
         """Attend from one position per row, `[row, width]`, to the cache and itself; return it with the next cache."""
         # One position needs no transposition, and reshaping by constants no look at the number of rows.
@@ -103,18 +140,18 @@ class CrossAttention(Attention):
     def __init__(self, parts: AttentionParts) -> None:
         super().__init__(parts)
         self.query = fused((parts.query, parts.scale))
-        self.remember = fused((parts.key, 1.0), (parts.value, 1.0))
+        self.key, self.value = parts.key, parts.value
 
     def memory(self, states: Tensor, rows: int) -> tuple[Tensor, ...]:
         """Return keys and values `[row, head, source, size]` of the encoder's states `[row · source, width]`."""
-        return self.split(self.remember(states), rows, parts=2)
+        return tuple(self.split(project(states), rows) for project in (self.key, self.value))
 
     def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Attend from `[row, width]`; the rows of one source lie together and share its memory `[group, …]`.
 
         The weights are `[group, head, row of the group, source]`.
         """
-        (queries,) = self.split(self.query(hidden), bias.shape[0])
+        queries = self.split(self.query(hidden), bias.shape[0])
         mixed, weights = self.mix(queries, keys, values, bias)
         return self.join(mixed.transpose(1, 2)), weights
 
@@ -125,7 +162,8 @@ class Layer(nn.Module):
     def __init__(self, parts: LayerParts, *, norm_first: bool) -> None:
         super().__init__()
         self.norm_first = norm_first
-        self.self_attention, self.self_norm = SelfAttention(parts.own.attention), parts.own.norm
+        own = SelfAttention if parts.cross is None else CachedSelfAttention
+        self.self_attention, self.self_norm = own(parts.own.attention), parts.own.norm
         if parts.cross is not None:
             self.cross_attention, self.cross_norm = CrossAttention(parts.cross.attention), parts.cross.norm
         self.feed_forward, self.feed_forward_norm = parts.feed_forward, parts.feed_forward_norm

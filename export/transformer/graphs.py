@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from export.graphs import STATE_PREFIX, Graphs, Signature
 from export.selection import reach_behind, select
 from export.tracing import Axes, trace_module
-from export.transformer.blocks import MASKED, SCATTER_DOMAIN, CrossAttention, Layer, Stack, mask_bias
+from export.transformer.blocks import MASKED, TRACED_DOMAIN, CrossAttention, Layer, Stack, mask_bias
 from export.transformer.parts import Parts
 from service.bundle import Axis
 
 OPSET = 24
-"""TensorScatter is new in it."""
+"""TensorScatter and Attention are not older."""
 TRACED_OPSET = 20
 IR_VERSION = 10
 MASK, LENGTHS, ATTENTION = "mask", "lengths", "attention"
@@ -57,7 +57,7 @@ class EncoderGraph(nn.Module):
         """Run the encoder once."""
         rows, positions = source_ids.shape[0], torch.arange(source_ids.shape[1])
         mask = positions.unsqueeze(0) < source_lengths.unsqueeze(1)
-        bias = mask_bias(mask[:, None, None])
+        bias = mask_bias(mask[:, None, None]).expand(-1, -1, source_ids.shape[1], -1)
         if self.stack.distances is not None:
             bias = bias + self.stack.distance_bias(positions.unsqueeze(0) - positions.unsqueeze(1), self.reach)
         hidden = self.stack.embed(source_ids, positions).flatten(0, 1)
@@ -126,7 +126,7 @@ def _encode(layer: Layer, hidden: Tensor, rows: int, bias: Tensor) -> Tensor:
 def _attend_to_itself(
     layer: Layer, hidden: Tensor, cache: tuple[Tensor, ...], lengths: Tensor, bias: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
-    change, cache_after = layer.self_attention.step(layer.enter(hidden, layer.self_norm), cache, lengths, bias)
+    change, cache_after = layer.self_attention(layer.enter(hidden, layer.self_norm), cache, lengths, bias)
     return layer.leave(hidden, change, layer.self_norm), cache_after
 
 
@@ -168,9 +168,9 @@ def trace(parts: Parts, forced: Forced) -> Graphs:
 
 
 def _raised(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Bring a traced graph to the opset that has TensorScatter; what else it uses only gained types since."""
+    """Bring a graph to the opset of operators that the tracer does not know; others only gained types since."""
     for node in model.graph.node:
-        if node.domain == SCATTER_DOMAIN:
+        if node.domain == TRACED_DOMAIN:
             node.domain = ""
     del model.opset_import[:]
     model.opset_import.append(helper.make_opsetid("", OPSET))
