@@ -63,7 +63,8 @@ class AttendToAll(torch.autograd.Function):
         """Return `[row, query, head · size]` of parts like it; `bias` is `[row, head or 1, query, key]`."""
         read, found, told = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (queries, keys, values))
         weights = torch.softmax(read @ found.transpose(2, 3) + bias, dim=-1)
-        return (weights @ told).transpose(1, 2).flatten(2)
+        mixed: Tensor = (weights @ told).transpose(1, 2).flatten(2)
+        return mixed
 
     @staticmethod
     def symbolic(graph: TracedGraph, queries: TracedValue, keys: TracedValue, values: TracedValue, bias: TracedValue,
