@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -62,7 +62,7 @@ class Load:
     def __call__(self, order: Order) -> Run:
         """Send all texts of an order."""
         answers, seconds = asyncio.run(closed_loop(order, _translate))
-        return Run([_translated(answer) for answer in answers], seconds)
+        return Run([_translated(answer.translations[0]) for answer in answers], seconds)
 
 
 async def closed_loop(
@@ -100,9 +100,40 @@ async def _translate(stub: "Stub", order: Order, text: str) -> pb.TranslateRespo
     return await stub.Translate(request, timeout=TIMEOUT_SECONDS)
 
 
-def _translated(answer: pb.TranslateResponse) -> Translated:
-    best = answer.translations[0].hypotheses[0]
+def _translated(translation: pb.Translation) -> Translated:
+    best = translation.hypotheses[0]
     return Translated(best.text, list(best.tokens))
+
+
+class SegmentLoad:
+    """One stream of segments: each answer makes room for the next one, as where a file is translated."""
+
+    def __call__(self, order: Order) -> Run:
+        """Send all texts of an order."""
+        answers, seconds = asyncio.run(one_stream(order))
+        return Run([_translated(answer.translation) for answer in answers], seconds)
+
+
+async def one_stream(order: Order) -> tuple[list[pb.TranslateSegmentsResponse], float]:
+    """Pass all texts through a stream; return the answers in the order of the texts, and the seconds that all took."""
+    answers: dict[int, pb.TranslateSegmentsResponse] = {}
+    room = asyncio.Semaphore(order.in_flight)
+    options = whole_texts(order.beam_size, order.attention)
+
+    async def requests() -> AsyncIterator[pb.TranslateSegmentsRequest]:
+        for number, text in enumerate(order.texts):
+            await room.acquire()
+            yield pb.TranslateSegmentsRequest(segment_id=str(number), text=text, options=options)
+
+    async with grpc.aio.insecure_channel(order.address) as channel:
+        await asyncio.wait_for(channel.channel_ready(), TIMEOUT_SECONDS)
+        stub = translation_pb2_grpc.TranslationServiceStub(channel)
+        started = time.perf_counter()
+        async for answer in stub.TranslateSegments(requests(), timeout=TIMEOUT_SECONDS):
+            answers[int(answer.segment_id)] = answer
+            room.release()
+        seconds = time.perf_counter() - started
+    return [answers[number] for number in range(len(order.texts))], seconds
 
 
 class Repeated(NamedTuple):

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 from service.bundle import read_manifest
 from tests.benchmark import eager
-from tests.benchmark.load import Load, Order, Run
+from tests.benchmark.load import Load, Order, Run, SegmentLoad
 from tests.benchmark.offline import OnnxBatches, ShrinkingOnnxBatches, build_onnx
 from tests.benchmark.plan import Plan, label
 from tests.benchmark.report import Figure, Goal, Section, ratios
@@ -15,9 +15,13 @@ from tests.benchmark.workers import Worker, processors
 
 ROWS = 32
 IN_FLIGHT = 64
-SERVICE, STATIC, SHRINKING = "service, {}", "ONNX Runtime offline, {}", "ONNX Runtime offline, ended rows dropped, {}"
+SERVICE, SEGMENTS = "service, {}", "service, one stream of segments, {}"
+STATIC, SHRINKING = "ONNX Runtime offline, {}", "ONNX Runtime offline, ended rows dropped, {}"
 TORCH, TORCH_SINGLE = "PyTorch eager, batches of 32", "PyTorch eager, one by one"
 GOALS = {STATIC: Goal(">=", 0.9), SHRINKING: None, TORCH: Goal(">=", 2), TORCH_SINGLE: Goal(">=", 8)}
+"""Of the service with a call for each text."""
+SEGMENT_GOALS = {STATIC: GOALS[STATIC], SHRINKING: None}
+"""Of the service with one call for all of them."""
 
 Contender = Callable[[Sequence[str]], Run]
 
@@ -51,10 +55,12 @@ def _start(plan: Plan, stack: ExitStack) -> dict[str, Contender]:
     measured, driver = processors()
     contenders: dict[str, Contender] = {}
     load = stack.enter_context(Worker("load", Load, driver))
+    segments = stack.enter_context(Worker("segments", SegmentLoad, driver))
     for folder in plan.bundles:
         name = label(read_manifest(folder))
         server = stack.enter_context(Server(folder, measured, "--threads", "1"))
         contenders[SERVICE.format(name)] = functools.partial(_ask, load, server.address)
+        contenders[SEGMENTS.format(name)] = functools.partial(_ask, segments, server.address)
         for pattern, batches in ((STATIC, OnnxBatches), (SHRINKING, ShrinkingOnnxBatches)):
             plan.say(f"throughput: loading {folder}")
             build = functools.partial(build_onnx, folder, ROWS, batches)
@@ -82,10 +88,12 @@ def _ratios(runs: dict[str, list[Run]], labels: Sequence[str]) -> list[Figure]:
     """Compare target tokens per second: what the contenders share, whatever sentences they were given."""
     figures = []
     for name in labels:
-        ours = [run.tokens / run.seconds for run in runs[SERVICE.format(name)]]
-        for pattern, goal in GOALS.items():
-            theirs = [run.tokens / run.seconds for run in runs[pattern.format(name)]]
-            figures.append(Figure.of(f"{SERVICE} / {pattern}".format(name, name), ratios(ours, theirs), "x", goal=goal))
+        for service, goals in ((SERVICE, GOALS), (SEGMENTS, SEGMENT_GOALS)):
+            ours = [run.tokens / run.seconds for run in runs[service.format(name)]]
+            for pattern, goal in goals.items():
+                theirs = [run.tokens / run.seconds for run in runs[pattern.format(name)]]
+                compared = f"{service} / {pattern}".format(name, name)
+                figures.append(Figure.of(compared, ratios(ours, theirs), "x", goal=goal))
     return figures
 
 
@@ -94,6 +102,8 @@ def _notes(plan: Plan, sentences: int) -> list[str]:
         f"{sentences} sentences of test.tsv a round, {plan.sizes.rounds} rounds, contenders in turn within each.",
         "Ratios are of target tokens/s, round by round.",
         "The server and every offline loop run on one processor, one thread; the load runs on another.",
+        f"'service': a call of Translate for each text, {IN_FLIGHT} calls in flight.",
+        f"'One stream of segments': a call of TranslateSegments, {IN_FLIGHT} segments in flight, as of a whole file.",
         "Tokenizing and detokenizing are inside all of them. All offline loops sort by source length.",
         "PyTorch runs the checkpoint in float32 whatever the bundle's precision, and need not give log-probabilities.",
         f"PyTorch one by one gets {plan.sizes.single_sentences} sentences of all lengths.",
