@@ -30,8 +30,9 @@ LOOK_SECONDS = 0.25
 """How often an idle moment is looked for, once it is time to tidy up."""
 LOOKS, FEW_TEXTS = 40, 256
 """After so many looks, a moment with few texts will do: a full collection takes 2 ms beside 64 texts, 5 beside 192."""
-COLLECTION_THRESHOLDS = 10_000, 20, 10_000
-"""Of Python's three generations of garbage: full collections are left to `tidy_up`."""
+COLLECTION_THRESHOLDS = 1_000, 20, 10_000
+"""Of Python's three generations of garbage: full collections are left to `tidy_up`. gRPC leaves five objects of each
+call in a cycle; ten thousand of them at once kept the event loop for 10 ms, and cost as much in all."""
 SWITCH_SECONDS = 0.001
 """How long the engine's thread may wait for the interpreter lock while the event loop is busy; Python's 5 ms are as
 long as several steps."""
