@@ -155,12 +155,14 @@ class Lane:
 
     def _resize_caches(self) -> None:
         """Make room for one more token of the oldest row, and of all rows that have joined."""
-        needed = int(self._ages.max()) + 1
+        rows, needed = len(self._ages), int(self._ages.max()) + 1
+        like = next(iter(self._caches.values()))  # All have its rows and width.
+        if like.width >= needed and len(like.view) == rows:
+            return
+        width = like.width if needed <= like.width <= 2 * capacity(needed) else capacity(needed)
         for name, cache in self._caches.items():
-            if cache.width < needed or len(cache.view) != len(self._ages):
-                fits = needed <= cache.width <= 2 * capacity(needed)
-                cache.resize(len(self._ages), cache.width if fits else capacity(needed))
-                self._carried[name] = cache.view
+            cache.resize(rows, width)
+            self._carried[name] = cache.view
 
 
 class HostLanes:

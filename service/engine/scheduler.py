@@ -123,7 +123,7 @@ class Scheduler:
         The first that does not fit stops all behind it, so that a wide beam is not overtaken for ever. One sequence
         joins however long it is; further ones as long as their padded tokens stay within the bound.
         """
-        if not self._waiting:
+        if not self._waiting or self.rows >= self._limits.max_rows:
             return False
         joining: dict[Roster, list[Sequence]] = {roster: [] for roster in self.rosters}
         longest, limit, rows = 0, self._longest(), self.rows
