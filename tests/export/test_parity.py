@@ -1,5 +1,6 @@
 """Exported graphs against the PyTorch model, through ONNX Runtime, for every shape of the family."""
 
+import contextlib
 import itertools
 
 import numpy as np
@@ -14,6 +15,7 @@ from export.decoding import DEFAULTS
 from export.models.attention_rnn import AttentionRnn, AttentionRnnConfig
 from export.original import Facts
 from export.quantize import OPSETS, quantize
+from export.sentences import Compared
 from export.signature import read_graph
 from export.storage import halve
 from export.vocabulary import Vocabularies
@@ -167,3 +169,11 @@ def test_a_wrong_weight_is_named() -> None:
     model.encoder.get_parameter("forwards.0.bias_hh_l0").data[0] += 0.5
     with pytest.raises(verify.ParityError, match="states of the encoder, 4 rows, differs from PyTorch by"):
         verify.check(list(verify.compare_batch(onnx_model, original(model), 4, 9)), verify.TOLERANCES["fp32"], "4 rows")
+
+
+@pytest.mark.parametrize(("sentences", "passes"), [(500, False), (125, True), (2000, False)])
+def test_chrf_of_few_sentences_may_scatter(sentences: int, passes: bool) -> None:
+    """A quarter of the sentences may differ by twice as much; more sentences by no less than the tolerance."""
+    compared = Compared("greedily", sentences, (), 47.0, 0.5)
+    with contextlib.nullcontext() if passes else pytest.raises(verify.ParityError, match=r"by \+0.50; at most 0.3"):
+        verify.check_sentences(compared, 0.0, 0.3)
