@@ -1,17 +1,22 @@
 """Latency against rate, from idle to half as much again as a server can take: `make curve`.
 
 Each bundle is served by one processor and loaded from another: first as much as it takes, for its capacity, then
-Poisson arrivals at shares of that. A report of `dragoman load` (.json) in place of a bundle is shown as it is.
+Poisson arrivals at shares of that. This is done in several rounds, since machines get faster and slower; of each share,
+the round with the middle p99 is shown. A report of `dragoman load` (.json) in place of a bundle is shown as it is.
 """
 
 import argparse
+import contextlib
 import datetime
+import math
 import multiprocessing
 import os
+import statistics
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -33,12 +38,13 @@ SHARES = (0.05, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5)
 """Of the capacity."""
 IN_FLIGHT = 96
 """For the capacity: half as many again as there are rows, so that the batch is always full."""
-ASIDE = 30.0
-"""Requests per second, at the highest rate, of a second client that does nothing else: how soon it is refused is not
-how long the first one takes to read hundreds of answers."""
-CROWD_NICE = 10
-"""Of the first client, which shares a processor with the second: what that one waits for is the server."""
-ENGINE_NICE = 3
+ASIDE = 0.2
+"""Of the requests at the highest rate, the share that a second client sends, which does nothing else: how soon it is
+refused is not how long the first one takes to read hundreds of answers."""
+AHEAD, BEHIND = -10, 10
+"""Nice values: the second client shares a processor with the first, and goes before it where this is allowed, else the
+first steps back. What the second waits for is the server."""
+ENGINE_NICE = 19
 """Event loop and engine share a processor here."""
 WAITING = 128
 """Texts that may wait: about a second's work for one processor; more are refused."""
@@ -55,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if source.suffix == ".json":
             curves.append(Curve(read(source)))
             continue
-        curve = measure(source, given.seconds, say)
+        curve = measure(source, given, say)
         write(curve.report, given.build / f"curve-{curve.report.model}.json")
         curves.append(curve)
     draw(given.picture, curves)
@@ -64,43 +70,90 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.stdout.write(text)
 
 
-def measure(bundle: Path, seconds: float, say: Progress) -> Curve:
-    """Load one bundle at all rates, so many seconds each."""
+class Round(NamedTuple):
+    """The phases of one round, the first with as much as the server takes; what it answers is its capacity."""
+
+    phases: list[PhaseReport]
+    refused: float | None
+    """By the second client, the 99th percentile in seconds; None: none were."""
+
+    @property
+    def kept(self) -> float:
+        """What is answered at the highest rate, as a share of the most that was answered at any."""
+        return self.phases[-1].goodput / max(phase.goodput for phase in self.phases)
+
+
+def measure(bundle: Path, given: argparse.Namespace, say: Progress) -> Curve:
+    """Load one bundle at all rates."""
     measured, driver = processors()
     card = read_manifest(bundle).model
     texts = (SENTENCES / f"{card.source_language}.txt").read_text(encoding="utf-8").split("\n")
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     options = ("--threads", "1", "--engine-nice", str(ENGINE_NICE), "--max-waiting", str(WAITING))
+    rounds = []
     with Server(bundle, measured, *options) as server:
         job = Job(server.address, [text for text in texts if text.strip()], model=card.name)
-        with pinned(driver), Driver(job, server.metrics_url, _say_nothing) as driven:
-            _step_back()
-            with Driver(job, "", _say_nothing) as aside, ThreadPoolExecutor(1) as pool:
-                driven.run(Phase("warm-up", 2.0, concurrency=8, measured=False))
-                full = driven.run(Phase("full", seconds, concurrency=IN_FLIGHT))
-                say(f"curve: {card.name} answers {full.goodput:.0f} requests a second")
-                reports = [full]
-                single = pool.submit(aside.run, Phase("aside, idle", 1.0, ASIDE, ASIDE, measured=False))
-                for share in SHARES:
-                    rate = share * full.goodput
-                    phase = Phase(f"{share:.0%} of capacity", seconds, rate, rate, seed=len(reports))
-                    if share == SHARES[-1]:
-                        single = pool.submit(aside.run, Phase("aside", seconds, ASIDE, ASIDE))
-                    reports.append(driven.run(phase))
-                    say(f"curve: {card.name} at {phase.name}: {reports[-1].goodput:.0f} requests a second")
-                refused = single.result().refused
+        with pinned(driver), Driver(job, server.metrics_url, _say_nothing) as crowd:
+            before = {process.pid for process in multiprocessing.active_children()}
+            with Driver(job, "", _say_nothing) as aside:
+                _order(before)
+                for driven in (crowd, aside):
+                    driven.run(Phase("warm-up", 2.0, concurrency=8, measured=False))
+                for number in range(given.rounds):
+                    rounds.append(_round(crowd, aside, given.seconds, number))
+                    full = rounds[-1].phases[0].goodput
+                    say(f"curve: {card.name} answers {full:.0f} requests a second, {rounds[-1].kept:.1%} amid overload")
+    refused = [one.refused for one in rounds if one.refused is not None]
     return Curve(
-        report=_report(server.address, card.name, started, reports),
+        report=_report(server.address, card.name, started, [middle(phases) for phases in _by_share(rounds)]),
         refused_server=_refused_in(server.log),
-        refused_aside=None if refused is None else refused.at(99),
+        refused_aside=statistics.median(refused) if refused else None,
+        kept=statistics.median(one.kept for one in rounds),
     )
 
 
-def _step_back() -> None:
-    """Let the client processes that there are leave the processor to those that come."""
+def _round(crowd: Driver, aside: Driver, seconds: float, number: int) -> Round:
+    """Load the server at all rates; at the highest, the second client sends a part."""
+    full = crowd.run(Phase("full", seconds, concurrency=IN_FLIGHT))
+    phases = [full]
+    for share in SHARES[:-1]:
+        rate, seed = share * full.goodput, number * len(SHARES) + len(phases)
+        phases.append(crowd.run(Phase(f"{share:.0%} of capacity", seconds, rate, rate, seed=seed)))
+    rate = SHARES[-1] * full.goodput
+    whole = Phase(f"{SHARES[-1]:.0%} of capacity", seconds, rate, rate, seed=number)
+    with ThreadPoolExecutor(1) as pool:
+        alone = pool.submit(aside.run, _part(whole, ASIDE))
+        report, other = crowd.run(_part(whole, 1 - ASIDE)), alone.result()
+    phases.append(msgspec.structs.replace(report, phase=whole, goodput=report.goodput + other.goodput))
+    return Round(phases, None if other.refused is None else other.refused.at(99))
+
+
+def _part(phase: Phase, share: float) -> Phase:
+    rate = share * phase.rate
+    return msgspec.structs.replace(phase, first_rate=rate, last_rate=rate)
+
+
+def _by_share(rounds: Sequence[Round]) -> list[tuple[PhaseReport, ...]]:
+    """Return what all rounds found at each share."""
+    return list(zip(*(one.phases for one in rounds), strict=True))
+
+
+def middle(phases: Sequence[PhaseReport]) -> PhaseReport:
+    """Return the phase with the middle p99."""
+    ordered = sorted(phases, key=lambda phase: phase.latency.at(99) if phase.latency else math.inf)
+    return ordered[(len(ordered) - 1) // 2]
+
+
+def _order(behind: set[int | None]) -> None:
+    """Let the client processes that came last go before those that were there."""
     for process in multiprocessing.active_children():
-        if process.pid is not None:
-            os.setpriority(os.PRIO_PROCESS, process.pid, CROWD_NICE)
+        if process.pid is not None and process.pid not in behind:
+            with contextlib.suppress(PermissionError):
+                os.setpriority(os.PRIO_PROCESS, process.pid, AHEAD)
+                return
+    for pid in behind:
+        if pid is not None:
+            os.setpriority(os.PRIO_PROCESS, pid, BEHIND)
 
 
 def _report(address: str, model: str, started: str, phases: list[PhaseReport]) -> Report:
@@ -134,7 +187,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "sources", nargs="*", type=Path, metavar="BUNDLE", help="<model>/<version>, or a report (default: the embedded)"
     )
-    parser.add_argument("--seconds", type=float, default=12.0, help="of each rate (default: %(default)g)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each rate (default: %(default)g)")
+    parser.add_argument("--rounds", type=int, default=3, help="of all rates (default: %(default)s)")
     parser.add_argument("--picture", type=Path, default=ROOT / "docs/load-curve.png", help="(default: %(default)s)")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/load-curve.md", help="(default: %(default)s)")
     parser.add_argument("--build", type=Path, default=ROOT / "build", help="folder for reports (default: %(default)s)")

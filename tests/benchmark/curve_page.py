@@ -35,6 +35,8 @@ class Curve(NamedTuple):
     """By the server's log."""
     refused_aside: float | None = None
     """By a client that does nothing else, at the highest rate."""
+    kept: float | None = None
+    """Goodput at the highest rate as a share of the most at any, the middle of several rounds."""
 
     @property
     def phases(self) -> list[PhaseReport]:
@@ -94,7 +96,7 @@ def page(curves: Sequence[Curve], about: dict[str, str], picture: str) -> str:
 def verdicts(curve: Curve) -> list[list[str]]:
     """Return the rows that say how a server fares beyond its capacity."""
     last = curve.phases[-1]
-    kept = last.goodput / curve.peak
+    kept = last.goodput / curve.peak if curve.kept is None else curve.kept
     rows = [_verdict(curve, f"goodput at {OVERLOAD:.0%} / peak", f">= {KEPT:.0%}", f"{kept:.1%}", kept >= KEPT)]
     for name, seconds in (("refusal p99, client", curve.refused_aside), ("refusal p99, server", curve.refused_server)):
         if seconds is not None:

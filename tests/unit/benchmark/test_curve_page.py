@@ -1,5 +1,6 @@
 """The page of `make curve`: what a server keeps, and how it fares beyond its capacity."""
 
+from tests.benchmark.curve import middle
 from tests.benchmark.curve_page import Curve, page, verdicts
 from tests.unit.service.load.figures import measured, report
 
@@ -19,6 +20,18 @@ def test_overload_is_judged_at_the_highest_rate() -> None:
     """Goodput there against the peak; refusals by the client that does nothing else, and by the server."""
     rows = verdicts(Curve(report(IDLE, FULL), refused_server=0.0004, refused_aside=0.007))
     assert [("80.0%", "MISSED"), ("7.00 ms", "MISSED"), ("0.40 ms", "ok")] == [(row[3], row[4]) for row in rows]
+
+
+def test_goodput_of_several_rounds_is_their_middle() -> None:
+    """Machines get faster and slower: each round is compared with its own peak, not the middle phases with others."""
+    (row, *_) = verdicts(Curve(report(IDLE, FULL), kept=0.97))
+    assert ("97.0%", "ok") == (row[3], row[4])
+
+
+def test_of_several_rounds_the_middle_one_is_shown() -> None:
+    """By its p99; where nothing was answered, it is the slowest."""
+    assert BUSY is middle([LATE, IDLE, BUSY])
+    assert IDLE is middle([measured([], rate=100.0), IDLE])
 
 
 def test_the_page_holds_every_rate_and_model() -> None:
