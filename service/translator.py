@@ -37,7 +37,7 @@ HUNGRY_REST, FED_REST = 3.0, 15.0
 """How many times as long as it worked at a few texts a job of many rests, where it is not alone: while the engine could
 take more texts, and while it has enough of others. Then these wait for rows anyway, not for their tokens."""
 SUBMITTED = 32
-"""Requests of one job that the engine gets before the event loop serves others."""
+"""Requests of one job that the engine gets, or texts that are detokenized, before the event loop serves others."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -134,10 +134,12 @@ class Translator:
             outputs = await running.collect()
         tokenizer, options = planned.served.tokenizer, planned.job.options
         ended = iter(outputs)
-        translations = [
-            joined([translation(tokenizer, segment, next(ended), options) for segment in cut], planned.joints(index))
-            for index, cut in enumerate(planned.texts)
-        ]
+        translations = []
+        for index, cut in enumerate(planned.texts):
+            if index % SUBMITTED == SUBMITTED - 1:
+                await asyncio.sleep(0)
+            parts = [translation(tokenizer, segment, next(ended), options) for segment in cut]
+            translations.append(joined(parts, planned.joints(index)))
         return _result(planned, translations, outputs)
 
     def _expect_time(self, planned: Plan) -> None:

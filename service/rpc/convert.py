@@ -1,5 +1,6 @@
 """Messages of dragoman.v1 from and to the domain."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -34,6 +35,8 @@ LENGTH_PENALTY_KINDS = {
 }
 SPLITS = {pb.SEGMENTATION_UNSPECIFIED: True, pb.SEGMENTATION_SENTENCES: True, pb.SEGMENTATION_NONE: False}
 DEFAULTS = Options()
+TURN = 32
+"""Translations that are written before the event loop serves others."""
 Fields = dict[str, Any]
 
 Number = TypeVar("Number", bound=int)
@@ -71,14 +74,14 @@ def single_job(
     )
 
 
-def response(served: Served, result: Result) -> pb.TranslateResponse:
-    """Write the translations of a job."""
-    return pb.TranslateResponse(
-        translations=[_translation(found) for found in result.translations],
-        model=served.name,
-        model_version=served.version,
-        timing=_timing(result.timing),
-    )
+async def response(served: Served, result: Result) -> pb.TranslateResponse:
+    """Write the translations of a job; where they are many, the event loop serves others in between."""
+    written = pb.TranslateResponse(model=served.name, model_version=served.version, timing=_timing(result.timing))
+    for index, found in enumerate(result.translations):
+        if index % TURN == TURN - 1:
+            await asyncio.sleep(0)
+        written.translations.add(**_translation(found))
+    return written
 
 
 def stream_response(served: Served, delta: str, result: Result | None) -> pb.StreamTranslateResponse:

@@ -72,7 +72,7 @@ class TranslationServicer:
         result = await self._translator.translate(served, job)
         _note(line, result)
         self._texts.answered(line, result.translations)
-        return convert.response(served, result)
+        return await convert.response(served, result)
 
     async def stream_translate(
         self, request: pb.StreamTranslateRequest, call: Call
