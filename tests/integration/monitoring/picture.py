@@ -22,7 +22,7 @@ from tests.integration.monitoring.prometheus import Prometheus
 
 SECONDS = 75
 LOADS = (
-    ("--rate", "5..70", "--mode", "unary"),
+    ("--rate", "5..300", "--mode", "unary"),
     ("--rate", "4", "--mode", "stream"),
     ("--concurrency", "2", "--mode", "segments"),
 )
@@ -45,7 +45,7 @@ def main(target: Path) -> None:
     """Serve, load, watch, draw."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        served("--max-waiting", "256") as (address, metrics_url),
+        served("--max-waiting", "64") as (address, metrics_url),
         Prometheus(Path(folder), metrics_url) as prometheus,
     ):
         started = time.time()
@@ -108,7 +108,9 @@ def _lines(axes: Axes, panel: dict[str, Any], found: list[tuple[dict[str, Any], 
             heights = tops
         else:
             axes.plot(_clock(moments), line, color=colour, linewidth=1.3, label=name)
-    axes.set_ylim(0, axes.get_ylim()[1] * (1.0 if stacked else 1.25))
+    full = stacked and suffix == " %"
+    axes.set_ylim(0, 100 if full else axes.get_ylim()[1] * 1.3)  # the legend has the upper part
+    axes.set_axisbelow(True)
     axes.set_facecolor("white")
     axes.grid(axis="y", color="#e3e7ec", linewidth=0.6)
     axes.tick_params(length=2, colors=SOFT)
