@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from service.load.compare import Row
+from service.load.objective import spelled
 from service.load.record import Record
 from service.load.report import PhaseReport, Quantiles, Verdict
 from service.terminal import table
@@ -122,8 +123,7 @@ def judged(verdicts: Sequence[Verdict]) -> str:
     """Return the table of objectives."""
     rows = []
     for verdict in verdicts:
-        actual = "-" if verdict.actual is None else _actual(verdict)
-        rows.append(["kept" if verdict.kept else "MISSED", verdict.phase, verdict.objective, actual])
+        rows.append(["kept" if verdict.kept else "MISSED", verdict.phase, verdict.objective, spelled(verdict)])
     return table(("OBJECTIVE", "PHASE", "WANTED", "ACTUAL"), rows)
 
 
@@ -134,13 +134,6 @@ def compared(rows: Sequence[Row]) -> str:
          row.verdict] for row in rows
     ]  # fmt: skip
     return table(("PHASE", "FIGURE", "OLD", "NEW", "CHANGE", "VERDICT"), cells)
-
-
-def _actual(verdict: Verdict) -> str:
-    actual = verdict.actual or 0.0
-    if verdict.objective.startswith("errors"):
-        return f"{actual:.2%}"
-    return f"{actual:.1f}/s" if verdict.objective.startswith(("goodput", "tokens")) else f"{actual * 1e3:.1f} ms"
 
 
 def explained(report: PhaseReport) -> str:

@@ -56,3 +56,13 @@ def read_objective(text: str) -> Objective:
     if name not in TIMES and name not in {"errors", "goodput", "tokens"}:
         raise PlanError(f"--slo {text}: write one of {EXAMPLES}")
     return Objective(text, name, float(percentile or 0), float(found["limit"]) * SCALES[unit])
+
+
+def spelled(verdict: Verdict) -> str:
+    """Return the figure of a verdict with its unit."""
+    if verdict.actual is None:
+        return "-"
+    if verdict.objective.startswith("errors"):
+        return f"{verdict.actual:.2%}"
+    rate = verdict.objective.startswith(("goodput", "tokens"))
+    return f"{verdict.actual:.1f}/s" if rate else f"{verdict.actual * 1e3:.1f} ms"

@@ -8,6 +8,7 @@ from pathlib import Path
 from service.load import charts
 from service.load.charts import Axis, Series
 from service.load.compare import Row
+from service.load.objective import spelled
 from service.load.report import PhaseReport, Report
 
 STYLE = Path(__file__).parent / "report.css"
@@ -145,11 +146,8 @@ def _tables(report: Report, comparison: Sequence[Row]) -> list[str]:
         phases.append((one.phase.name, str(one.sent), f"{one.goodput:.1f}", errors, *times, tokens))
     tables = [_card("Phases", _table(phases), "wide")]
     if report.verdicts:
-        judged = [(v.phase, v.objective, "-" if v.actual is None else f"{v.actual:.4g}", "kept" if v.kept else "missed")
-                for v in report.verdicts]  # fmt: skip
-        tables.append(
-            _card("Objectives", _table([("phase", "wanted", "actual (s, share, /s)", "verdict"), *judged]), "wide")
-        )
+        judged = [(v.phase, v.objective, spelled(v), "kept" if v.kept else "missed") for v in report.verdicts]
+        tables.append(_card("Objectives", _table([("phase", "wanted", "actual", "verdict"), *judged]), "wide"))
     if comparison:
         rows = [(row.phase, row.figure, f"{row.old:.1f} {row.unit}", f"{row.new:.1f} {row.unit} ({row.change:+.1%})",
                  row.verdict) for row in comparison]  # fmt: skip
