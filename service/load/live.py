@@ -121,9 +121,7 @@ def breakdown(reports: Sequence[PhaseReport]) -> str:
 
 def judged(verdicts: Sequence[Verdict]) -> str:
     """Return the table of objectives."""
-    rows = []
-    for verdict in verdicts:
-        rows.append(["kept" if verdict.kept else "MISSED", verdict.phase, verdict.objective, spelled(verdict)])
+    rows = [["kept" if one.kept else "MISSED", one.phase, one.objective, spelled(one)] for one in verdicts]
     return table(("OBJECTIVE", "PHASE", "WANTED", "ACTUAL"), rows)
 
 
