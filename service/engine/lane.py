@@ -16,7 +16,6 @@ from service.request import Int64
 
 WIDTH_STEP = 8
 """The width, in source tokens, is a multiple of this."""
-
 SHRINK_BELOW = 0.75
 """The width shrinks when less than this share of it is needed: changing it moves every row, padding costs little."""
 
@@ -157,12 +156,11 @@ class Lane:
         """Make room for one more token of the oldest row, and of all rows that have joined."""
         rows, needed = len(self._ages), int(self._ages.max()) + 1
         like = next(iter(self._caches.values()))  # All have its rows and width.
-        if like.width >= needed and len(like.view) == rows:
-            return
-        width = like.width if needed <= like.width <= 2 * capacity(needed) else capacity(needed)
-        for name, cache in self._caches.items():
-            cache.resize(rows, width)
-            self._carried[name] = cache.view
+        if like.width < needed or len(like.view) != rows:
+            width = like.width if needed <= like.width <= 2 * capacity(needed) else capacity(needed)
+            for name, cache in self._caches.items():
+                cache.resize(rows, width)
+                self._carried[name] = cache.view
 
 
 class HostLanes:

@@ -29,8 +29,9 @@ class Limits:
     max_join_tokens: int = 1024
     """Padded source tokens encoded between two steps: how long the running rows may be kept waiting by joiners."""
     join_share: int = 8
-    """While there are fewer joiners than one for so many running rows, they wait for company: the encoder's
-    recurrence takes little longer for eight sources than for one."""
+    """While fewer join than one for so many running rows, they wait for company: encoding them together is cheaper."""
+    full_join_share: int = 2
+    """The same where more wait than there are rows for, who would not all join at once anyway."""
     join_patience: int = 2
     """Steps that joiners wait for company at most."""
     max_cache_tokens: int | None = None
@@ -154,8 +155,9 @@ class Scheduler:
 
     def _waits_for_company(self) -> bool:
         """Decide whether joiners of a busy batch wait one more step."""
-        ready = min(len(self._waiting), self._limits.max_rows - self.rows)
-        if 0 < ready < self.bulk.rows // self._limits.join_share and self._patience:
+        waiting, room = len(self._waiting), self._limits.max_rows - self.rows
+        share = self._limits.full_join_share if waiting > room else self._limits.join_share
+        if 0 < min(waiting, room) < self.bulk.rows // share and self._patience:
             self._patience -= 1
             return True
         self._patience = self._limits.join_patience

@@ -83,8 +83,11 @@ def test_joiners_of_a_full_batch_wait_a_moment_for_company() -> None:
 
 
 def test_a_queue_fills_free_rows_together() -> None:
-    """Behind a full batch, a single free row waits for others to get free: what joins counts, not what waits."""
-    scheduler = Scheduler(Limits(max_rows=8, join_share=2, join_patience=1))
+    """Behind a full batch, a single free row waits for others to get free: what joins counts, not what waits.
+
+    With nobody left over, who comes joins as beside any other batch.
+    """
+    scheduler = Scheduler(Limits(max_rows=8, join_share=8, full_join_share=2, join_patience=1))
     for number in range(20):
         scheduler.add(sequence(str(number)))
     assert 8 == len(join(scheduler))
@@ -93,6 +96,12 @@ def test_a_queue_fills_free_rows_together() -> None:
     leave(scheduler, [0])
     assert 2 == len(join(scheduler))
     assert [] == join(scheduler)
+    scheduler.clear()
+    for number in range(7):
+        scheduler.add(sequence(f"few {number}"))
+    assert 7 == len(join(scheduler))
+    scheduler.add(sequence("alone"))
+    assert ["alone"] == names(join(scheduler))
 
 
 def test_joiners_are_encoded_in_groups_of_similar_length() -> None:
