@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -41,11 +41,13 @@ IN_FLIGHT = 96
 ASIDE = 0.2
 """Of the requests at the highest rate, the share that a second client sends, which does nothing else: how soon it is
 refused is not how long the first one takes to read hundreds of answers."""
-AHEAD, BEHIND = -10, 10
-"""Nice values: the second client shares a processor with the first, and goes before it where this is allowed, else the
-first steps back. What the second waits for is the server."""
+AHEAD = -18
+"""Nice value of the server and of the second client, where it is allowed: what else runs here is not what is measured,
+and what that client waits for is the server. Engine threads and the first client keep their distance."""
+CROWD_NICE = 8
+"""Of the first client: it shares a processor with the second."""
 ENGINE_NICE = 19
-"""Event loop and engine share a processor here."""
+"""Event loop and engine share a processor here, and calls should not wait for a step's end."""
 WAITING = 128
 """Texts that may wait: about a second's work for one processor; more are refused."""
 SENTENCES = ROOT / "service/load/sentences"
@@ -71,16 +73,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 class Round(NamedTuple):
-    """The phases of one round, the first with as much as the server takes; what it answers is its capacity."""
+    """The phases of one round by rate, the first with as much as the server takes; what it answers is its capacity."""
 
     phases: list[PhaseReport]
+    kept: float
+    """What is answered at the highest rate, as a share of what the server answered right before and after."""
     refused: float | None
     """By the second client, the 99th percentile in seconds; None: none were."""
-
-    @property
-    def kept(self) -> float:
-        """What is answered at the highest rate, as a share of the most that was answered at any."""
-        return self.phases[-1].goodput / max(phase.goodput for phase in self.phases)
 
 
 def measure(bundle: Path, given: argparse.Namespace, say: Progress) -> Curve:
@@ -94,15 +93,18 @@ def measure(bundle: Path, given: argparse.Namespace, say: Progress) -> Curve:
     with Server(bundle, measured, *options) as server:
         job = Job(server.address, [text for text in texts if text.strip()], model=card.name)
         with pinned(driver), Driver(job, server.metrics_url, _say_nothing) as crowd:
-            before = {process.pid for process in multiprocessing.active_children()}
+            others = _children()
+            _hurry(others, AHEAD + CROWD_NICE)
             with Driver(job, "", _say_nothing) as aside:
-                _order(before)
+                _hurry([*(_children() - others), server.pid], AHEAD)
                 for driven in (crowd, aside):
                     driven.run(Phase("warm-up", 2.0, concurrency=8, measured=False))
                 for number in range(given.rounds):
                     rounds.append(_round(crowd, aside, given.seconds, number))
                     full = rounds[-1].phases[0].goodput
-                    say(f"curve: {card.name} answers {full:.0f} requests a second, {rounds[-1].kept:.1%} amid overload")
+                    refusal = (rounds[-1].refused or 0.0) * 1e3
+                    kept = f"{rounds[-1].kept:.1%} amid overload, refusals in {refusal:.1f} ms"
+                    say(f"curve: {card.name} answers {full:.0f} requests a second, {kept}")
     refused = [one.refused for one in rounds if one.refused is not None]
     return Curve(
         report=_report(server.address, card.name, started, [middle(phases) for phases in _by_share(rounds)]),
@@ -115,17 +117,19 @@ def measure(bundle: Path, given: argparse.Namespace, say: Progress) -> Curve:
 def _round(crowd: Driver, aside: Driver, seconds: float, number: int) -> Round:
     """Load the server at all rates; at the highest, the second client sends a part."""
     full = crowd.run(Phase("full", seconds, concurrency=IN_FLIGHT))
-    phases = [full]
-    for share in SHARES[:-1]:
-        rate, seed = share * full.goodput, number * len(SHARES) + len(phases)
-        phases.append(crowd.run(Phase(f"{share:.0%} of capacity", seconds, rate, rate, seed=seed)))
     rate = SHARES[-1] * full.goodput
     whole = Phase(f"{SHARES[-1]:.0%} of capacity", seconds, rate, rate, seed=number)
     with ThreadPoolExecutor(1) as pool:
         alone = pool.submit(aside.run, _part(whole, ASIDE))
         report, other = crowd.run(_part(whole, 1 - ASIDE)), alone.result()
-    phases.append(msgspec.structs.replace(report, phase=whole, goodput=report.goodput + other.goodput))
-    return Round(phases, None if other.refused is None else other.refused.at(99))
+    most = msgspec.structs.replace(report, phase=whole, goodput=report.goodput + other.goodput)
+    again = crowd.run(Phase("full", seconds, concurrency=IN_FLIGHT))
+    phases = [full]
+    for share in SHARES[:-1]:
+        rate, seed = share * full.goodput, number * len(SHARES) + len(phases)
+        phases.append(crowd.run(Phase(f"{share:.0%} of capacity", seconds, rate, rate, seed=seed)))
+    kept = 2 * most.goodput / (full.goodput + again.goodput)
+    return Round([*phases, most], kept, None if other.refused is None else other.refused.at(99))
 
 
 def _part(phase: Phase, share: float) -> Phase:
@@ -144,16 +148,16 @@ def middle(phases: Sequence[PhaseReport]) -> PhaseReport:
     return ordered[(len(ordered) - 1) // 2]
 
 
-def _order(behind: set[int | None]) -> None:
-    """Let the client processes that came last go before those that were there."""
-    for process in multiprocessing.active_children():
-        if process.pid is not None and process.pid not in behind:
-            with contextlib.suppress(PermissionError):
-                os.setpriority(os.PRIO_PROCESS, process.pid, AHEAD)
-                return
-    for pid in behind:
-        if pid is not None:
-            os.setpriority(os.PRIO_PROCESS, pid, BEHIND)
+def _children() -> set[int]:
+    return {process.pid for process in multiprocessing.active_children() if process.pid is not None}
+
+
+def _hurry(processes: Iterable[int], nice: int) -> None:
+    """Let all threads of some processes go before others by so much, where this is allowed."""
+    tasks = [int(task.name) for process in processes for task in Path(f"/proc/{process}/task").iterdir()]
+    with contextlib.suppress(PermissionError):
+        for task in tasks:
+            os.setpriority(os.PRIO_PROCESS, task, os.getpriority(os.PRIO_PROCESS, task) + nice)
 
 
 def _report(address: str, model: str, started: str, phases: list[PhaseReport]) -> Report:
@@ -187,7 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "sources", nargs="*", type=Path, metavar="BUNDLE", help="<model>/<version>, or a report (default: the embedded)"
     )
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each rate (default: %(default)g)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each rate (default: %(default)g)")
     parser.add_argument("--rounds", type=int, default=3, help="of all rates (default: %(default)s)")
     parser.add_argument("--picture", type=Path, default=ROOT / "docs/load-curve.png", help="(default: %(default)s)")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/load-curve.md", help="(default: %(default)s)")
