@@ -1,8 +1,8 @@
 """Latency against rate, from idle to half as much again as a server can take: `make curve`.
 
 Each bundle is served by one processor and loaded from another: first as much as it takes, for its capacity, then
-Poisson arrivals at shares of that. This is done in several rounds, since machines get faster and slower; of each share,
-the round with the middle p99 is shown. A report of `dragoman load` (.json) in place of a bundle is shown as it is.
+Poisson arrivals at shares of that, in several rounds, since machines get faster and slower; of each rate, the round
+with the middle p99 is shown. A report of `dragoman load` (.json) in place of a bundle is shown as it is.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 class Round(NamedTuple):
-    """The phases of one round by rate, the first with as much as the server takes; what it answers is its capacity."""
+    """The phases of one round, by rate."""
 
     phases: list[PhaseReport]
     kept: float
@@ -99,37 +99,42 @@ def measure(bundle: Path, given: argparse.Namespace, say: Progress) -> Curve:
                 _hurry([*(_children() - others), server.pid], AHEAD)
                 for driven in (crowd, aside):
                     driven.run(Phase("warm-up", 2.0, concurrency=8, measured=False))
+                full = middle([crowd.run(_full(given.seconds)) for _ in range(given.rounds)])
+                say(f"curve: {card.name} answers {full.goodput:.0f} requests a second")
                 for number in range(given.rounds):
-                    rounds.append(_round(crowd, aside, given.seconds, number))
-                    full = rounds[-1].phases[0].goodput
+                    rounds.append(_round(crowd, aside, full.goodput, given.seconds, number))
                     refusal = (rounds[-1].refused or 0.0) * 1e3
-                    kept = f"{rounds[-1].kept:.1%} amid overload, refusals in {refusal:.1f} ms"
-                    say(f"curve: {card.name} answers {full:.0f} requests a second, {kept}")
+                    say(f"curve: {rounds[-1].kept:.1%} of that amid overload, refusals in {refusal:.1f} ms")
     refused = [one.refused for one in rounds if one.refused is not None]
     return Curve(
-        report=_report(server.address, card.name, started, [middle(phases) for phases in _by_share(rounds)]),
+        report=_report(server.address, card.name, started, [full, *map(middle, _by_rate(rounds))]),
         refused_server=_refused_in(server.log),
         refused_aside=statistics.median(refused) if refused else None,
         kept=statistics.median(one.kept for one in rounds),
     )
 
 
-def _round(crowd: Driver, aside: Driver, seconds: float, number: int) -> Round:
+def _round(crowd: Driver, aside: Driver, capacity: float, seconds: float, number: int) -> Round:
     """Load the server at all rates; at the highest, the second client sends a part."""
-    full = crowd.run(Phase("full", seconds, concurrency=IN_FLIGHT))
-    rate = SHARES[-1] * full.goodput
+    phases: list[PhaseReport] = []
+    for share in SHARES[:-1]:
+        rate, seed = share * capacity, number * len(SHARES) + len(phases)
+        phases.append(crowd.run(Phase(f"{share:.0%} of capacity", seconds, rate, rate, seed=seed)))
+    before = crowd.run(_full(seconds))
+    rate = SHARES[-1] * capacity
     whole = Phase(f"{SHARES[-1]:.0%} of capacity", seconds, rate, rate, seed=number)
     with ThreadPoolExecutor(1) as pool:
         alone = pool.submit(aside.run, _part(whole, ASIDE))
         report, other = crowd.run(_part(whole, 1 - ASIDE)), alone.result()
-    most = msgspec.structs.replace(report, phase=whole, goodput=report.goodput + other.goodput)
-    again = crowd.run(Phase("full", seconds, concurrency=IN_FLIGHT))
-    phases = [full]
-    for share in SHARES[:-1]:
-        rate, seed = share * full.goodput, number * len(SHARES) + len(phases)
-        phases.append(crowd.run(Phase(f"{share:.0%} of capacity", seconds, rate, rate, seed=seed)))
-    kept = 2 * most.goodput / (full.goodput + again.goodput)
-    return Round([*phases, most], kept, None if other.refused is None else other.refused.at(99))
+    after = crowd.run(_full(seconds))
+    goodput = report.goodput + other.goodput
+    phases.append(msgspec.structs.replace(report, phase=whole, goodput=goodput))
+    kept = 2 * goodput / (before.goodput + after.goodput)
+    return Round(phases, kept, None if other.refused is None else other.refused.at(99))
+
+
+def _full(seconds: float) -> Phase:
+    return Phase("full", seconds, concurrency=IN_FLIGHT)
 
 
 def _part(phase: Phase, share: float) -> Phase:
@@ -137,8 +142,8 @@ def _part(phase: Phase, share: float) -> Phase:
     return msgspec.structs.replace(phase, first_rate=rate, last_rate=rate)
 
 
-def _by_share(rounds: Sequence[Round]) -> list[tuple[PhaseReport, ...]]:
-    """Return what all rounds found at each share."""
+def _by_rate(rounds: Sequence[Round]) -> list[tuple[PhaseReport, ...]]:
+    """Return what all rounds found at each rate."""
     return list(zip(*(one.phases for one in rounds), strict=True))
 
 
