@@ -68,7 +68,7 @@ async def test_a_refused_call_is_freed_without_a_collection() -> None:
     try:
         codes = await asyncio.to_thread(call_all, f"127.0.0.1:{port}")
         assert ["RESOURCE_EXHAUSTED"] * 2 * CALLS == codes
-        await asyncio.to_thread(wait_until, no_passage_is_left, "the last calls to go")
+        await asyncio.to_thread(wait_until, no_passage_is_left, "the last calls have gone")
     finally:
         gc.enable()
         await server.stop(0)
