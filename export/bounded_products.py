@@ -42,6 +42,12 @@ UNIT = Range(1 / LARGEST, ZERO_POINT)
 """[-1, 1]."""
 
 
+def row_scales(values: Float32) -> Float32:
+    """Return what an int8 unit of each row means: of `[…, row, column]` values, `[…, row]`."""
+    scales: Float32 = np.maximum(np.abs(values).max(axis=-1), SMALLEST_PEAK) / LARGEST
+    return scales
+
+
 class Factors(NamedTuple):
     """What a product multiplies by its weights, concatenated: words of a table, if any, and values of one range."""
 
@@ -108,7 +114,7 @@ class BoundedProducts:
         if factors.words is not None:
             peaks = self._peaks(factors.words.input[0])
             units[:, : len(peaks)] *= peaks
-        scales = np.maximum(np.abs(units).max(axis=1), SMALLEST_PEAK) / LARGEST
+        scales = row_scales(units)
         nodes = []
         if len(node.input) > 2:
             bias = self._values(node.input[2])

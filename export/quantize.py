@@ -21,7 +21,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from export.bounded_products import LARGEST, SMALLEST_PEAK, UNIT, ZERO_POINT, BoundedProducts, Range
+from export.bounded_products import LARGEST, SMALLEST_PEAK, UNIT, ZERO_POINT, BoundedProducts, Range, row_scales
 from export.bounds import bounded_values
 from export.recurrence import DOMAIN, RecurrentLayers
 from export.storage import halve, is_matrix
@@ -44,7 +44,7 @@ class Quantized(NamedTuple):
 
 def quantize_rows(matrix: Float32) -> tuple[NDArray[np.int8], Float32]:
     """Quantize `[row, column]`; return int8 of the same shape and scales `[row]`."""
-    scales = np.maximum(np.abs(matrix).max(axis=1), SMALLEST_PEAK) / LARGEST
+    scales = row_scales(matrix)
     return np.rint(matrix / scales[:, None]).astype(np.int8), scales.astype(np.float32)
 
 

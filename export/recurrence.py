@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from export.bounded_products import LARGEST, SMALLEST_PEAK
+from export.bounded_products import LARGEST, SMALLEST_PEAK, row_scales
 from export.storage import is_matrix
 
 Float32 = NDArray[np.float32]
@@ -112,7 +112,7 @@ class RecurrentLayers:
         around = [(0, 0), (0, 0), (1, 1), (1, 1)]
         wide = np.pad(weights.reshape(directions, GATES, rows // GATES, columns), around)
         wide = wide.reshape(directions, -1, columns + 2)
-        scales = np.maximum(np.abs(wide).max(axis=2), SMALLEST_PEAK) / LARGEST
+        scales = row_scales(wide)
         rounded = np.rint(wide / scales[..., None]).astype(np.int8).transpose(0, 2, 1)
         meaning = (self._store(f"{name}.scales", scales.astype(np.float32)),
                    self._store(f"{name}.zeros", np.zeros(scales.shape, np.int8)))  # fmt: skip
