@@ -126,12 +126,12 @@ def test_engine_stays_readable_in_one_sitting() -> None:
     assert sum(lines) <= 2300
 
 
-def test_what_only_devices_need_stays_readable_in_another() -> None:
-    """Providers, and a batch that stays on a device, have rooms of their own: together at most 1,500 lines."""
+def test_runtime_and_devices_stay_readable_in_another() -> None:
+    """The runtime, and a batch that stays on a device, have rooms of their own: together at most 1,600 lines."""
     rooms = [ROOT / "service/engine" / room for room in ("device", "runtime")]
     lines = [len(path.read_text().splitlines()) for room in rooms for path in room.glob("*.py")]
 
-    assert sum(lines) <= 1500
+    assert sum(lines) <= 1600
 
 
 def test_embedded_bundles_stay_small() -> None:

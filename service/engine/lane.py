@@ -86,6 +86,10 @@ class Lane:
         """The tokens `[row]` that the next step reads."""
         self._ages: Int64 = np.empty(0, np.int64)
         """Steps that each row has made: the tokens in its caches."""
+        self._oldest = 0
+        """The most of them."""
+        self._capacity = 0
+        """Tokens that caches have room for, of each row."""
         self._width = 0
 
     def __len__(self) -> int:
@@ -116,26 +120,26 @@ class Lane:
             staying = (self._state[name],) if name in self._state else ()
             self._state[name] = np.concatenate((*staying, joining))
         if self._caches:
-            self._ages = np.concatenate((self._ages, np.zeros(rows, np.int64)))
+            self._set_ages(np.concatenate((self._ages, np.zeros(rows, np.int64))))
             self._resize_caches()
 
     def advance(self, k: int, attention: bool) -> Stepped:
         """Run one step over all rows; the new state stands in for the old, and caches have grown where they are."""
         self._carried.update(self._state)
-        if self._caches:
-            self._carried[LENGTHS] = self._ages
         stepped = self._model.step(self.tokens, self._carried, k, attention)
         self._state = stepped.state
         if self._caches:
-            self._ages = self._ages + 1
-            self._resize_caches()
+            self._ages += 1
+            self._oldest += 1
+            if self._oldest >= self._capacity:
+                self._resize_caches()
         return stepped
 
     def reorder(self, parents: Int64) -> None:
         """Let each row continue row `parents[row]`, of the same source: memory stays where it is."""
         self._state = {name: values[parents] for name, values in self._state.items()}
         for cache in self._caches.values():
-            cache.reorder(parents, int(self._ages.max()))
+            cache.reorder(parents, self._oldest)
 
     def keep(self, groups: Sequence[int]) -> None:
         """Drop all groups but these; group j becomes what group `groups[j]` was, with `groups[j] >= j`."""
@@ -148,19 +152,22 @@ class Lane:
             for name, buffer in self._caches.items():
                 buffer.keep(rows)
                 self._carried[name] = buffer.view
-            self._ages = self._ages[rows]
+            self._set_ages(self._ages[rows])
         self._state = {name: close_ranks(values, rows) for name, values in self._state.items()}
         self.tokens, self._lengths = self.tokens[rows], [self._lengths[group] for group in groups]
 
+    def _set_ages(self, ages: Int64) -> None:
+        self._ages = self._carried[LENGTHS] = ages
+        self._oldest = int(ages.max(initial=0))
+
     def _resize_caches(self) -> None:
         """Make room for one more token of the oldest row, and of all rows that have joined."""
-        rows, needed = len(self._ages), int(self._ages.max()) + 1
-        like = next(iter(self._caches.values()))  # All have its rows and width.
-        if like.width < needed or len(like.view) != rows:
-            width = like.width if needed <= like.width <= 2 * capacity(needed) else capacity(needed)
-            for name, cache in self._caches.items():
-                cache.resize(rows, width)
-                self._carried[name] = cache.view
+        needed = self._oldest + 1
+        if not needed <= self._capacity <= 2 * capacity(needed):
+            self._capacity = capacity(needed)
+        for name, cache in self._caches.items():
+            cache.resize(len(self._ages), self._capacity)
+            self._carried[name] = cache.view
 
 
 class HostLanes:

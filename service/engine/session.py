@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from service.bundle import Bundle, Graph, Manifest, Tensor
 from service.engine.layout import LENGTHS, Layout
+from service.engine.runtime.in_place import InPlace
 from service.engine.runtime.ort import Session, Target, open_session, raise_meaning
 from service.engine.runtime.provider import pick_provider
 from service.errors import BundleError
@@ -122,10 +123,10 @@ class OnnxModel:
         if k not in self._k:
             self._k[k] = np.array([k])
         names = self._attention_names if attention else self._next_names
-        carried["token_ids"], carried["k"] = token_ids, self._k[k]
         if self._caches:
-            log_probs, ids, *rest = self._in_place.run(names, carried)
+            log_probs, ids, *rest = self._in_place.run(names, token_ids, carried, self._k[k])
         else:
+            carried["token_ids"], carried["k"] = token_ids, self._k[k]
             log_probs, ids, *rest = _run(self._decoder, names, carried)
         weights = rest.pop() if len(rest) > len(self._state_inputs) else None
         return Stepped(log_probs, ids, weights, dict(zip(self._state_inputs, rest, strict=True)))
@@ -151,68 +152,6 @@ def _check_signature(file: str, side: str, declared: Sequence[Tensor], found: Se
             f"{file}: {side} {name} is {actual.get(name, 'missing')}, the manifest says "
             f"{expected.get(name, 'nothing of it')} (element type, axes); export the bundle again"
         )
-
-
-class InPlace:
-    """Runs a graph with each cache's output in the buffer of its input, where a step writes one column.
-
-    From run to run only what lies elsewhere than before is bound anew: binding it all, and asking for what was written,
-    takes half as long as a step of one row. So the candidates, and whatever is one number a row, have places of their
-    own, and are copied.
-    """
-
-    def __init__(self, session: Session, caches: dict[str, str]) -> None:
-        self._session, self._caches = session, caches
-        self._names: list[str] = []
-        self._binding: Any = None
-        self._bound: Arrays = {}  # What the binding reads and writes must live as long as it.
-
-    def run(self, names: list[str], feeds: Arrays) -> list[NDArray[Any]]:
-        """Return the outputs of these names; the first two are the candidates' log-probabilities and ids `[row, k]`."""
-        if names is not self._names:
-            self._binding, self._names, self._bound = self._session.io_binding(), names, {}
-        self._bind_candidates((len(feeds["token_ids"]), int(feeds["k"][0])))
-        for name in names[2:]:
-            self._binding.bind_output(name, "cpu")  # Anew: somebody holds what the last run wrote.
-        for name, values in feeds.items():
-            if self._bound.get(name) is not values:
-                self._bind(name, values)
-        try:
-            self._session.run_with_iobinding(self._binding)
-        except Exception as error:
-            raise_meaning(error)
-            raise
-        candidates = [self._bound[name].copy() for name in names[:2]]
-        if len(names) == len(candidates):
-            return candidates
-        return candidates + [value.numpy() for value in self._binding.get_outputs()[2 : len(names)]]
-
-    def _bind_candidates(self, shape: tuple[int, int]) -> None:
-        log_probs, ids = self._names[:2]
-        if log_probs not in self._bound or self._bound[log_probs].shape != shape:
-            self._bound |= {log_probs: np.empty(shape, np.float32), ids: np.empty(shape, np.int64)}
-            for name in (log_probs, ids):
-                self._binding.bind_output(name, *_place(self._bound[name]))
-
-    def _bind(self, name: str, values: NDArray[Any]) -> None:
-        """Let the graph read an input where it lies, or a copy of a short one."""
-        known = self._bound.get(name)
-        if values.ndim == 1 and known is not None and known.shape == values.shape:
-            known[:] = values
-            return
-        if values.ndim == 1:
-            values = values.copy()
-        self._bound[name] = values
-        if name in self._caches:
-            self._binding.bind_input(name, *_place(values))
-            self._binding.bind_output(self._caches[name], *_place(values))
-        else:
-            self._binding.bind_cpu_input(name, values)
-
-
-def _place(values: NDArray[Any]) -> tuple[str, int, Any, tuple[int, ...], int]:
-    """Say where an array lies, as a binding is told."""
-    return "cpu", 0, values.dtype.type, values.shape, values.__array_interface__["data"][0]
 
 
 def _run(session: Session, names: list[str], feeds: Arrays) -> list[NDArray[Any]]:
