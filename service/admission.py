@@ -99,10 +99,16 @@ class Admission:
 
     def expect_room(self, segments: int = 1) -> None:
         """Raise OverloadedError where so many would be refused now; nothing is taken."""
-        if self._admitted + segments > self._capacity:
-            wait = self._retry_after()
-            message = f"{self._admitted} texts are waiting or running, at most {self._capacity} may be"
-            raise OverloadedError(f"{message}; retry after {wait:.1f} s", retry_after=wait)
+        if (refusal := self.refusal(segments)) is not None:
+            raise refusal
+
+    def refusal(self, segments: int = 1) -> OverloadedError | None:
+        """Return why so many would be refused now, or None; nothing is taken."""
+        if self._admitted + segments <= self._capacity:
+            return None
+        wait = self._retry_after()
+        message = f"{self._admitted} texts are waiting or running, at most {self._capacity} may be"
+        return OverloadedError(f"{message}; retry after {wait:.1f} s", retry_after=wait)
 
     def take_back(self, segments: int, since: float) -> None:
         """Take a permit back; only the permit calls this."""
@@ -144,6 +150,9 @@ class Admission:
                 place.set_result(self.admit(segments))
 
     def _retry_after(self) -> float:
-        """Return about how long those in here take to be replaced by others: the smoothed time that one stays."""
+        """Return about how long those in here take to be replaced by others: the smoothed time that one stays.
+
+        In tenths of a second: so one refusal is like another, and need not be written anew.
+        """
         shortest, longest = RETRY_SECONDS
-        return min(longest, max(shortest, self._held_seconds))
+        return round(min(longest, max(shortest, self._held_seconds)), 1)

@@ -65,11 +65,15 @@ class Catalog:
         """Take what is there; `default` says which version of a model it is that requests without one mean, if any."""
         self._default = default
         self.models: list[Served] = []
+        self.only = ""
+        """The name of the model, where there is but one."""
         self.put(models)
 
     def put(self, models: Iterable[Served]) -> None:
         """Hold these instead of what was held: the next request finds them, and no other."""
         self.models = sorted(models, key=lambda served: (served.name, version_key(served.version)))
+        names = {served.name for served in self.models}
+        self.only = names.pop() if len(names) == 1 else ""
 
     def find(self, model: str = "", source_language: str = "", target_language: str = "") -> Served:
         """Return the one model that is meant; where only versions differ, the default one, or else the newest.

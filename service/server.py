@@ -26,6 +26,7 @@ from service.rpc import transport
 from service.rpc.access import Access
 from service.rpc.batches import open_server
 from service.rpc.border import Border
+from service.rpc.door import add_methods
 from service.rpc.health import SERVICE, Probes, tell
 from service.rpc.metrics_port import MetricsServer
 from service.rpc.model_servicer import ModelServicer
@@ -179,7 +180,7 @@ class Server:
         texts = AllTexts() if settings.log_texts == "always" else NoTexts()
         servicer = TranslationServicer(self._catalog, translator, settings.segments_in_flight, texts)
         border = Border(self._metrics, self._log, self._access, self._spans)
-        server.add_generic_rpc_handlers((servicer.handlers(border),))
+        add_methods(server, SERVICE, servicer.methods(border))
         guarded = self._access if settings.health_access == "clients" else None
         server.add_generic_rpc_handlers((Probes(self._health, guarded).handlers(),))
         if settings.mode == "development":

@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from service.admission import Admission
 from service.catalog import Served
 from service.detokenizer import Detokenizer
-from service.errors import DeadlineUnreachableError
+from service.errors import DeadlineUnreachableError, ServiceError
 from service.joining import Translation, joined, translation
 from service.options import Recipe, Recipes
 from service.planning import Job, JobLimits, Plan, check, plan
@@ -64,6 +64,10 @@ class Translator:
     def unique(self, request_id: str) -> str:
         """Return a request id that no other call has, even where clients repeat theirs."""
         return f"{request_id}/{next(self._serial)}"
+
+    def refusal(self) -> ServiceError | None:
+        """Return why not even one text would be admitted, or None."""
+        return self._admission.refusal()
 
     def expect_room(self) -> None:
         """Raise OverloadedError where not even one text would be admitted: before anything is done for it."""

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from service.clients import Client, Clients, read_clients
 from service.config import SettingError
-from service.errors import UnauthenticatedError
+from service.errors import ServiceError, UnauthenticatedError
 from service.logs import FIELDS
 from service.watch import Watch
 
@@ -59,6 +59,14 @@ class Access:
     def admit(self, context: Context, request: object) -> Client:
         """Return who calls, its quota charged for this request; raises UnauthenticatedError, QuotaExceededError."""
         return self.identify(context).admit(characters(request), self._clock())
+
+    def admit_unread(self, context: Context) -> Client | None:
+        """Return who calls, its quota charged; None where that takes the request, or where it is not let in."""
+        try:
+            client = self.identify(context)
+            return None if client.entry.characters_per_second else client.admit(0, self._clock())
+        except ServiceError:
+            return None
 
     def _refresh(self) -> None:
         try:

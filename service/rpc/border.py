@@ -4,21 +4,23 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, cast
 
 import grpc
 import msgspec
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from service.clients import Client
-from service.errors import InvalidRequestError, ServiceError
+from service.errors import ServiceError
 from service.logs import FIELDS, RequestLine, RequestLog
 from service.metrics import MethodMetrics, Metrics
 from service.rpc.access import Access, Context
-from service.rpc.status import DETAILS_KEY, status_code, status_details
+from service.rpc.door import Door, Handler, Refusal
+from service.rpc.messages import Answer, Asked, parser, received, send, serialize, valid
+from service.rpc.status import DETAILS_KEY, about, status_code, status_details, status_details_again
 from service.tracing import NoSpans, Spans, trace_headers
 
 logger = logging.getLogger(__name__)
@@ -30,10 +32,6 @@ OTHER_SPELLING = {"OK": "OK", "CANCELLED": "Canceled"}
 
 GRAIN_SECONDS = 0.01
 """A client whose deadline passes ends the call itself; the news may come a little before our own clock says so."""
-
-Asked = TypeVar("Asked", bound=Message)
-Answer = TypeVar("Answer", bound=Message)
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class Call(msgspec.Struct):
@@ -122,13 +120,13 @@ class Border:
             with self._passage(name, context, counters) as passage:
                 if access is not None:
                     passage.admit(access, context, request)
-                answer = await behaviour(_valid(request, asked), passage.call)
+                answer = await behaviour(valid(request, asked), passage.call)
                 context.set_trailing_metadata(((REQUEST_ID, passage.call.request_id),))
                 return answer
             await self._abort(context, passage)
             return None
 
-        return grpc.unary_unary_rpc_method_handler(handle, _parser(asked), _serialize)
+        return grpc.unary_unary_rpc_method_handler(handle, parser(asked), serialize)
 
     def server_stream(
         self,
@@ -144,12 +142,12 @@ class Border:
             with self._passage(name, context, counters) as passage:
                 if access is not None:
                     passage.admit(access, context, request)
-                await _send(behaviour(_valid(request, asked), passage.call), context)
+                await send(behaviour(valid(request, asked), passage.call), context)
                 context.set_trailing_metadata(((REQUEST_ID, passage.call.request_id),))
                 return
             await self._abort(context, passage)
 
-        return grpc.unary_stream_rpc_method_handler(handle, _parser(asked), _serialize)
+        return grpc.unary_stream_rpc_method_handler(handle, parser(asked), serialize)
 
     def both_stream(
         self,
@@ -164,13 +162,40 @@ class Border:
         async def handle(requests: AsyncIterator[Asked | DecodeError], context: Context) -> None:
             with self._passage(name, context, counters) as passage:
                 client = None if access is None else passage.admit(access, context, None)
-                async with aclosing(_received(requests, asked, access, client)) as received:
-                    await _send(behaviour(received, passage.call), context)
+                async with aclosing(received(requests, asked, access, client)) as coming:
+                    await send(behaviour(coming, passage.call), context)
                 context.set_trailing_metadata(((REQUEST_ID, passage.call.request_id),))
                 return
             await self._abort(context, passage)
 
-        return grpc.stream_stream_rpc_method_handler(handle, _parser(asked), _serialize)
+        return grpc.stream_stream_rpc_method_handler(handle, parser(asked), serialize)
+
+    def door(
+        self, service: str, name: str, refusal: Callable[[], ServiceError | None], model: Callable[[], str]
+    ) -> Door:
+        """Return the door of a method, which a call passes unless there is a refusal.
+
+        It knows neither the request nor the model that it means; `model` is the only one that it can mean.
+        """
+        counters = self._metrics.method(service, name)
+
+        def refuse(context: Context) -> Refusal | None:
+            if (error := refusal()) is None:
+                return None
+            call = self._call(name, context)
+            if self._access is not None:
+                if (client := self._access.admit_unread(context)) is None:
+                    return None
+                call.line.client = client.name
+            counters.start()
+            call.line.model = model()
+            told = self.explain(error, call)
+            self.finish(counters, call, told.code.name)
+            details = status_details_again(told, call.request_id, call.line.model)
+            trailing = ((DETAILS_KEY, details), (REQUEST_ID, call.request_id))
+            return Refusal(status_code(told).value[0], told.message, trailing)
+
+        return refuse
 
     def explain(self, error: Exception, call: Call) -> ServiceError:
         """Return what the client is told; what nobody foresaw is our bug, and goes to the log with its traceback."""
@@ -197,13 +222,16 @@ class Border:
         self._log.write(line)
 
     def _passage(self, name: str, context: Context, counters: MethodMetrics) -> Passage:
+        return Passage(self, counters, self._call(name, context))
+
+    def _call(self, name: str, context: Context) -> Call:
         now = self._clock()
         remaining = cast("float | None", context.time_remaining())  # None: no deadline; the stubs know only float
         metadata = context.invocation_metadata() or ()
         request_id = _given_id(metadata) or self._new_id()
         deadline = None if remaining is None else now + remaining
         line = RequestLine(request_id=request_id, method=name)
-        return Passage(self, counters, Call(request_id, now, deadline, line, trace_headers(metadata)))
+        return Call(request_id, now, deadline, line, trace_headers(metadata))
 
     async def _abort(self, context: Context, passage: Passage) -> None:
         """End a call by its error. gRPC raises its own once more when the handler returns.
@@ -214,47 +242,12 @@ class Border:
         call, error = passage.call, passage.told
         if error is None:
             raise AssertionError("this is a bug: a call was aborted without an error")
-        about = {"request_id": call.request_id} | ({"model": call.line.model} if call.line.model else {})
-        trailing = ((DETAILS_KEY, status_details(error, about)), (REQUEST_ID, call.request_id))
+        details = status_details(error, about(call.request_id, call.line.model))
+        trailing = ((DETAILS_KEY, details), (REQUEST_ID, call.request_id))
         try:
             await context.abort(status_code(error), error.message, trailing)
         except grpc.aio.AbortError as aborted:
             aborted.__traceback__ = None
-
-
-async def _send(answers: AsyncIterator[Answer], context: Context) -> None:
-    """Send what a behaviour yields, which is closed whatever happens: a generator left alone would end much later."""
-    async with aclosing(cast("AsyncGenerator[Answer, None]", answers)) as closing:
-        async for answer in closing:
-            await context.write(answer)
-
-
-async def _received(
-    requests: AsyncIterator[Asked | DecodeError], asked: type[Asked], access: Access | None, client: Client | None
-) -> AsyncGenerator[Asked, None]:
-    """Yield the valid messages of a client, each charged to its quota."""
-    async for request in requests:
-        if access is not None and client is not None:
-            access.charge(client, request)
-        yield _valid(request, asked)
-
-
-def _parser(asked: type[Asked]) -> Callable[[bytes], Asked | DecodeError]:
-    """Return a parser that keeps what it cannot parse for the call, which tells the client that it is its own fault."""
-
-    def parse(data: bytes) -> Asked | DecodeError:
-        try:
-            return asked.FromString(data)
-        except DecodeError as error:
-            return error
-
-    return parse
-
-
-def _valid(request: Asked | DecodeError, asked: type[Asked]) -> Asked:
-    if isinstance(request, DecodeError):
-        raise InvalidRequestError("request", f"is no {asked.__name__}; its strings must be valid UTF-8")
-    return request
 
 
 def _given_id(metadata: Iterable[Any]) -> str | None:
@@ -263,7 +256,3 @@ def _given_id(metadata: Iterable[Any]) -> str | None:
         if key == REQUEST_ID and isinstance(value, str) and SANE_ID.fullmatch(value):
             return value
     return None
-
-
-def _serialize(message: Message) -> bytes:
-    return message.SerializeToString()

@@ -5,8 +5,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from typing import Protocol
 
-import grpc
-
 from dragoman.v1 import translation_pb2 as pb
 from service.catalog import Catalog
 from service.errors import ServiceError
@@ -15,6 +13,7 @@ from service.logs import RequestLine
 from service.rpc import convert
 from service.rpc.border import Border, Call
 from service.rpc.concurrent import as_they_finish
+from service.rpc.door import Guarded, Handler, guarded
 from service.rpc.health import SERVICE
 from service.translator import Result, Translator
 
@@ -138,11 +137,13 @@ class TranslationServicer:
         call.line.model = served.name
         return pb.GetModelResponse(model=convert.model(served))
 
-    def handlers(self, border: Border) -> grpc.GenericRpcHandler:
-        """Return the handlers of all methods, behind the border."""
+    def methods(self, border: Border) -> "dict[str, Handler | Guarded]":
+        """Return the handlers of all methods, behind the border; a call of Translate is refused at its door."""
         segments = functools.partial(self.translate_segments, border.explain)
-        methods = {
-            "Translate": border.unary(SERVICE, "Translate", pb.TranslateRequest, self.translate),
+        translate = border.unary(SERVICE, "Translate", pb.TranslateRequest, self.translate)
+        door = border.door(SERVICE, "Translate", self._translator.refusal, lambda: self._catalog.only)
+        return {
+            "Translate": guarded(translate, door),
             "StreamTranslate": border.server_stream(
                 SERVICE, "StreamTranslate", pb.StreamTranslateRequest, self.stream_translate
             ),
@@ -152,7 +153,6 @@ class TranslationServicer:
             "ListModels": border.unary(SERVICE, "ListModels", pb.ListModelsRequest, self.list_models),
             "GetModel": border.unary(SERVICE, "GetModel", pb.GetModelRequest, self.get_model),
         }
-        return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 
 def _note(line: RequestLine, result: Result) -> None:

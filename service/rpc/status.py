@@ -1,6 +1,7 @@
 """Errors as google.rpc.Status: on the server's side written, on the client's read."""
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,28 @@ def status_details(error: ServiceError, metadata: Mapping[str, str]) -> bytes:
         _pack(status, RetryInfo(retry_delay=duration(error.retry_after)))
     serialized: bytes = status.SerializeToString()
     return serialized
+
+
+def status_details_again(error: ServiceError, request_id: str, model: str) -> bytes:
+    """Return the same; only the request id is written anew where others were told just this."""
+    kind: Callable[..., ServiceError] = type(error)
+    before, behind = _around_id(kind, error.message, error.retry_after, model, len(request_id))
+    return before + request_id.encode() + behind
+
+
+@functools.lru_cache(maxsize=64)
+def _around_id(
+    kind: Callable[..., ServiceError], message: str, retry_after: float | None, model: str, length: int
+) -> tuple[bytes, bytes]:
+    """Return what stands before and behind a request id of so many ASCII characters."""
+    written = status_details(kind(message, retry_after=retry_after), about("\0" * length, model))
+    before, _, behind = written.partition(b"\0" * length)
+    return before, behind
+
+
+def about(request_id: str, model: str) -> dict[str, str]:
+    """Return the metadata of an ErrorInfo; a call that was refused early has no model."""
+    return {"request_id": request_id, "model": model} if model else {"request_id": request_id}
 
 
 @dataclass(frozen=True, slots=True)
