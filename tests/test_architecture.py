@@ -120,10 +120,10 @@ def test_environment_has_one_reader() -> None:
 
 
 def test_engine_stays_readable_in_one_sitting() -> None:
-    """The engine's rooms together have at most 2,300 lines, and none of them more than any file may have."""
+    """The engine's rooms together have at most 2,350 lines, and none of them more than any file may have."""
     lines = [len(path.read_text().splitlines()) for path in (ROOT / "service/engine").glob("*.py")]
 
-    assert sum(lines) <= 2300
+    assert sum(lines) <= 2350
 
 
 def test_runtime_and_devices_stay_readable_in_another() -> None:

@@ -62,12 +62,14 @@ class Batch:
         self._in_order = len(rows) == 1 and rows[0] == list(range(len(rows[0])))
 
     def insert(self, encoded: Encoded, source_lengths: Int64, rows_each: Sequence[int]) -> None:
-        """Append the rows of joiners: `rows_each[i]` rows for encoded source i, each at the start symbol."""
+        """Append the rows of joiners: `rows_each[i]` rows (or none) for encoded source i, each at the start symbol."""
         lanes, places = list(self._lanes), [list(rows) for rows in self._rows]
         loads = [lane.load for lane in lanes]
         joining: dict[int, list[int]] = {}
         row = len(self)
         for source, (length, rows) in enumerate(zip(source_lengths.tolist(), rows_each, strict=True)):
+            if not rows:
+                continue
             chosen = choose_lane(loads, rows, length, self._source.run_price)
             if chosen == len(loads):
                 loads.append(Load(rows, 0, 0, 0))

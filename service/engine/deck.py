@@ -1,13 +1,15 @@
 """Sequences that step together: their rows in one order, and everything that belongs to a row."""
 
+import itertools
+import math
 from collections.abc import Callable, Iterable
 
 from service.engine.device.batch import AnyModel, open_batch
 from service.engine.roster import Roster
 from service.engine.search import Search
 from service.engine.sequence import Sequence
-from service.engine.session import Encoded
-from service.request import Int64, Output
+from service.engine.session import EncodedSource
+from service.request import Output
 
 
 class Deck:
@@ -31,16 +33,26 @@ class Deck:
 
     @property
     def joining(self) -> list[Sequence]:
-        """The sequences that run but have no rows yet, the longest sources first."""
+        """The sequences that run but have no rows yet."""
         return self.roster.running[len(self._search) :]
 
-    def take_up(self, group: list[Sequence], encoded: Encoded, lengths: Int64, now: float) -> None:
-        """Append the rows of the first of those who join; raises MemoryError, and then no row can be trusted."""
-        self._batch.insert(encoded, lengths, [sequence.rows for sequence in group])
+    def line_up(self) -> list[list[Sequence]]:
+        """Put those who join in order, and return them by run of the encoder; last, those that are not encoded."""
+        order = sorted(self.joining, key=_place)
+        self.roster.running[len(self._search) :] = order
+        return [list(group) for _, group in itertools.groupby(order, key=lambda sequence: _place(sequence)[0])]
+
+    def take_up(self, group: list[Sequence], source: EncodedSource, now: float) -> None:
+        """Append the rows of the first of those who join, all of the run of the encoder that gave this source.
+
+        Raises MemoryError, and then no row can be trusted.
+        """
+        rows = {_place(sequence)[1]: sequence.rows for sequence in group}
+        self._batch.insert(source.encoded, source.lengths, [rows.get(row, 0) for row in range(len(source.lengths))])
         self._search.join(group)
         self._joined += group
         for sequence in group:
-            sequence.encoded = now
+            sequence.encoded, sequence.source = now, None
             sequence.first_step, sequence.first_row_steps = self._search.step, self._row_steps
         self._note_wishes(group)
 
@@ -104,3 +116,8 @@ class Deck:
         running = self.roster.running[: len(self._search)]
         self._incremental = [(i, sequence) for i, sequence in enumerate(running) if sequence.request.incremental]
         self._attention_wanted = any(sequence.request.params.return_attention for sequence in running)
+
+
+def _place(sequence: Sequence) -> tuple[float, int]:
+    """Return the run of the encoder that a sequence was in, and its row there."""
+    return sequence.source[:2] if sequence.source is not None else (math.inf, 0)

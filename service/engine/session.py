@@ -34,6 +34,18 @@ class Encoded(NamedTuple):
     state: dict[str, Any]
 
 
+class EncodedSource(NamedTuple):
+    """Where a source is in what the encoder left of several: in the run of this number, at this row.
+
+    `lengths` `[row]` are those of all of them.
+    """
+
+    run: int
+    row: int
+    encoded: Encoded
+    lengths: Int64
+
+
 class Stepped(NamedTuple):
     """What a step leaves: the best k of each row, best first, and the next state.
 

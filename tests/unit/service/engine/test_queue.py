@@ -48,6 +48,21 @@ def test_clients_take_turns_and_each_keeps_its_order() -> None:
     assert ["a0", "b0", "a1", "b1", "a2", "b2"] == drained(queue)
 
 
+def test_who_is_likely_to_come_next_can_be_seen() -> None:
+    """High priority first; then clients one after the other, those without rows before those with."""
+    queue = FairQueue()
+    for number in range(3):
+        queue.add(sequence(f"a{number}", "a"))
+    first = queue.next()
+    assert first is not None
+    queue.start(first)
+    for name, client, priority in (("b0", "b", NORMAL), ("b1", "b", NORMAL), ("h0", "h", HIGH)):
+        queue.add(sequence(name, client, priority))
+    assert ["h0", "b0", "a1", "b1", "a2"] == [one.request.request_id for one in queue.upcoming(9)]
+    assert ["h0", "b0"] == [one.request.request_id for one in queue.upcoming(2)]
+    assert ["h0", "b0", "a1", "b1", "a2"] == drained(queue)
+
+
 def test_wide_beams_count_as_rows() -> None:
     """A client whose texts take four rows each gets its next turn when others have four."""
     queue = FairQueue()
