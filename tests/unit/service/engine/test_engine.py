@@ -84,35 +84,6 @@ def test_joiners_are_encoded_together_and_rows_stay_within_the_limit() -> None:
     assert 4 == max(report.rows for report in stage.recorder.reports)
 
 
-def test_some_who_wait_are_encoded_with_those_who_join() -> None:
-    """Together they are no more than rows, and within the bound of tokens; each is encoded once."""
-    model = ReversingModel()
-    stage = Stage(model, Limits(max_rows=3, company_tokens=24))
-    lengths = {"long": 20, "other": 20, "short": 1, "next": 8, "then": 8, "soon": 8, "late": 9}
-    sources = {name: tuple(range(10, 10 + length)) for name, length in lengths.items()}
-    for name, source in sources.items():
-        stage.submit(name, source)
-    stage.finish()
-    assert [3, 3, 1] == model.encoded_batches
-    assert {name: source[::-1] for name, source in sources.items()} == {name: stage.text(name) for name in sources}
-
-
-def test_one_that_is_cancelled_after_its_encoding_leaves_the_others_as_they_are() -> None:
-    """Of a run of the encoder, whoever still waits gets its own row of what that left."""
-    model = ReversingModel()
-    stage = Stage(model, Limits(max_rows=3))
-    for name, source in {"long": (5,) * 20, "other": (6,) * 20, "short": (7,), "a": (5, 6), "b": (7, 8)}.items():
-        stage.submit(name, source)
-    stage.submit("c", (9, 10, 11))
-    while len(model.encoded_batches) < 2:
-        stage.engine.step()
-    stage.engine.cancel("b")
-    stage.finish()
-    assert [3, 3] == model.encoded_batches
-    assert ((6, 5), (11, 10, 9)) == (stage.text("a"), stage.text("c"))
-    assert FinishReason.CANCELLED is stage.recorder.last("b").finish_reason
-
-
 def test_exactly_one_output_carries_a_finish_reason() -> None:
     """An incremental request gets a token per Output; only its last one says why it ended."""
     stage = Stage()
