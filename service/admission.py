@@ -55,6 +55,8 @@ class Admission:
         self._closed: str | None = None
         self._idle = asyncio.Event()
         self._idle.set()
+        self._told: tuple[tuple[int, float], OverloadedError | None] = (0, 0.0), None
+        """Texts and wait of the last refusal that was asked for, and that."""
         self._line: collections.deque[tuple[int, asyncio.Future[Permit]]] = collections.deque()
 
     def __repr__(self) -> str:
@@ -99,16 +101,17 @@ class Admission:
 
     def expect_room(self, segments: int = 1) -> None:
         """Raise OverloadedError where so many would be refused now; nothing is taken."""
-        if (refusal := self.refusal(segments)) is not None:
-            raise refusal
+        if self._admitted + segments > self._capacity:
+            raise self._overloaded(self._admitted, self._retry_after())
 
     def refusal(self, segments: int = 1) -> OverloadedError | None:
-        """Return why so many would be refused now, or None; nothing is taken."""
+        """Return why so many would be refused now, or None; nothing is taken. Most get what the last one got."""
         if self._admitted + segments <= self._capacity:
             return None
-        wait = self._retry_after()
-        message = f"{self._admitted} texts are waiting or running, at most {self._capacity} may be"
-        return OverloadedError(f"{message}; retry after {wait:.1f} s", retry_after=wait)
+        now = self._admitted, self._retry_after()
+        if now != self._told[0]:
+            self._told = now, self._overloaded(*now)
+        return self._told[1]
 
     def take_back(self, segments: int, since: float) -> None:
         """Take a permit back; only the permit calls this."""
@@ -130,6 +133,10 @@ class Admission:
     async def idle(self) -> None:
         """Wait until nothing that was admitted is left."""
         await self._idle.wait()
+
+    def _overloaded(self, admitted: int, wait: float) -> OverloadedError:
+        message = f"{admitted} texts are waiting or running, at most {self._capacity} may be"
+        return OverloadedError(f"{message}; retry after {wait:.1f} s", retry_after=wait)
 
     def _check(self, segments: int) -> None:
         if self._closed is not None:

@@ -10,6 +10,7 @@ has a door, a call that is not let in costs one batch, and no task: its message 
 
 import asyncio
 import collections
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Coroutine
@@ -57,7 +58,6 @@ class Arrivals:
         self._came: collections.deque[asyncio.Task[Any]] = collections.deque()
         self._next: asyncio.Future[Any] | None = None
         """What the server waits for."""
-        self._leaving: set[asyncio.Task[None]] = set()
 
     def next(self) -> "asyncio.Future[Any]":
         """Return the wait for the next call, or that call."""
@@ -78,9 +78,8 @@ class Arrivals:
             refusal = _knock(door, cygrpc._ServicerContext(call, None, None, loop))  # noqa: SLF001  as grpc.aio's own
             if refusal is None:
                 return call
-            leaving = asyncio.create_task(_refuse(call, refusal, loop))
-            self._leaving.add(leaving)
-            leaving.add_done_callback(self._leaving.discard)
+            _refuse(call, refusal, loop)
+            del call  # freed when it has ended, not when the next one comes
 
     def _arrive(self, asked: "asyncio.Task[Any]") -> None:
         """Hand a call over; as the server stops, the core ends all waits with errors."""
@@ -105,14 +104,20 @@ def _knock(door: Door, context: Context) -> Refusal | None:
         return None
 
 
-async def _refuse(call: object, refusal: Refusal, loop: asyncio.AbstractEventLoop) -> None:
-    """End a call, in one batch: what it takes to wait for its end goes with it."""
+def _refuse(call: object, refusal: Refusal, loop: asyncio.AbstractEventLoop) -> None:
+    """End a call, in one batch: what it takes to wait for its end goes with it. No task waits: it would cost 30 µs."""
     batch = (
         cygrpc.SendInitialMetadataOperation((), 0),
         cygrpc.SendStatusFromServerOperation(refusal.trailing, refusal.code, refusal.message, 0),
         cygrpc.ReceiveCloseOnServerOperation(0),
     )
-    try:
-        await cygrpc.execute_batch(call, batch, loop)
-    except cygrpc.ExecuteBatchError:  # its client has gone
-        return
+    ending = cygrpc.execute_batch(call, batch, loop)
+    with contextlib.suppress(cygrpc.ExecuteBatchError):  # its client has gone
+        waiting: asyncio.Future[None] = ending.send(None)
+        waiting.add_done_callback(functools.partial(_see_through, ending))
+
+
+def _see_through(ending: Coroutine[Any, Any, None], _: "asyncio.Future[None]") -> None:
+    """Let what sent a batch free what it took."""
+    with contextlib.suppress(StopIteration, cygrpc.ExecuteBatchError):
+        ending.send(None)

@@ -18,9 +18,9 @@ from service.errors import ServiceError
 from service.logs import FIELDS, RequestLine, RequestLog
 from service.metrics import MethodMetrics, Metrics
 from service.rpc.access import Access, Context
-from service.rpc.door import Door, Handler, Refusal
+from service.rpc.door import Handler
 from service.rpc.messages import Answer, Asked, parser, received, send, serialize, valid
-from service.rpc.status import DETAILS_KEY, about, status_code, status_details, status_details_again
+from service.rpc.status import DETAILS_KEY, about, status_code, status_details
 from service.tracing import NoSpans, Spans, trace_headers
 
 logger = logging.getLogger(__name__)
@@ -99,12 +99,12 @@ class Border:
         clock: Callable[[], float] = time.monotonic,
         new_id: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
-        self._metrics = metrics
+        self.metrics = metrics
         self._log = log
-        self._access = access
+        self.access = access
         self._spans = spans or NoSpans()
-        self._clock = clock
-        self._new_id = new_id
+        self.clock = clock
+        self.new_id = new_id
 
     def unary(
         self,
@@ -114,7 +114,7 @@ class Border:
         behaviour: Callable[[Asked, Call], Awaitable[Answer]],
     ) -> Handler:
         """Return the gRPC handler of a method with one message each way."""
-        counters, access = self._metrics.method(service, name), self._access
+        counters, access = self.metrics.method(service, name), self.access
 
         async def handle(request: Asked | DecodeError, context: Context) -> Answer | None:
             with self._passage(name, context, counters) as passage:
@@ -136,7 +136,7 @@ class Border:
         behaviour: Callable[[Asked, Call], AsyncIterator[Answer]],
     ) -> Handler:
         """Return the gRPC handler of a method that answers one message with many."""
-        counters, access = self._metrics.method(service, name, "server_stream"), self._access
+        counters, access = self.metrics.method(service, name, "server_stream"), self.access
 
         async def handle(request: Asked | DecodeError, context: Context) -> None:
             with self._passage(name, context, counters) as passage:
@@ -157,7 +157,7 @@ class Border:
         behaviour: Callable[[AsyncIterator[Asked], Call], AsyncIterator[Answer]],
     ) -> Handler:
         """Return the gRPC handler of a method with many messages each way."""
-        counters, access = self._metrics.method(service, name, "bidi_stream"), self._access
+        counters, access = self.metrics.method(service, name, "bidi_stream"), self.access
 
         async def handle(requests: AsyncIterator[Asked | DecodeError], context: Context) -> None:
             with self._passage(name, context, counters) as passage:
@@ -170,50 +170,23 @@ class Border:
 
         return grpc.stream_stream_rpc_method_handler(handle, parser(asked), serialize)
 
-    def door(
-        self, service: str, name: str, refusal: Callable[[], ServiceError | None], model: Callable[[], str]
-    ) -> Door:
-        """Return the door of a method, which a call passes unless there is a refusal.
-
-        It knows neither the request nor the model that it means; `model` is the only one that it can mean.
-        """
-        counters = self._metrics.method(service, name)
-
-        def refuse(context: Context) -> Refusal | None:
-            if (error := refusal()) is None:
-                return None
-            call = self._call(name, context)
-            if self._access is not None:
-                if (client := self._access.admit_unread(context)) is None:
-                    return None
-                call.line.client = client.name
-            counters.start()
-            call.line.model = model()
-            told = self.explain(error, call)
-            self.finish(counters, call, told.code.name)
-            details = status_details_again(told, call.request_id, call.line.model)
-            trailing = ((DETAILS_KEY, details), (REQUEST_ID, call.request_id))
-            return Refusal(status_code(told).value[0], told.message, trailing)
-
-        return refuse
-
     def explain(self, error: Exception, call: Call) -> ServiceError:
         """Return what the client is told; what nobody foresaw is our bug, and goes to the log with its traceback."""
         if isinstance(error, ServiceError):
             call.line.reason = error.reason
-            self._metrics.reject(call.line.model, error)
+            self.metrics.reject(call.line.model, error)
             return error
         logger.error("a bug ended a request", exc_info=error, extra={FIELDS: {"request_id": call.request_id}})
         return ServiceError(f"this is a bug in the server; report it with the request id {call.request_id}")
 
     def interruption(self, call: Call) -> str:
         """Return the code of a call that was ended from outside."""
-        late = call.deadline is not None and self._clock() >= call.deadline - GRAIN_SECONDS
+        late = call.deadline is not None and self.clock() >= call.deadline - GRAIN_SECONDS
         return "DEADLINE_EXCEEDED" if late else "CANCELLED"
 
-    def finish(self, counters: MethodMetrics, call: Call, code: str) -> None:
-        """Count a call that ended, send its spans, and write its line."""
-        seconds, line = self._clock() - call.arrived, call.line
+    def finish(self, counters: MethodMetrics, call: Call, code: str, ended: float | None = None) -> None:
+        """Count a call that ended, now or at that time, send its spans, and write its line."""
+        seconds, line = (self.clock() if ended is None else ended) - call.arrived, call.line
         line.code, line.total_ms = code, round(seconds * 1e3, 3)
         traced = self._spans.record(line, call.trace, seconds)
         line.trace_id = traced.trace_id
@@ -222,16 +195,13 @@ class Border:
         self._log.write(line)
 
     def _passage(self, name: str, context: Context, counters: MethodMetrics) -> Passage:
-        return Passage(self, counters, self._call(name, context))
-
-    def _call(self, name: str, context: Context) -> Call:
-        now = self._clock()
+        now = self.clock()
         remaining = cast("float | None", context.time_remaining())  # None: no deadline; the stubs know only float
         metadata = context.invocation_metadata() or ()
-        request_id = _given_id(metadata) or self._new_id()
+        request_id = given_id(metadata) or self.new_id()
         deadline = None if remaining is None else now + remaining
         line = RequestLine(request_id=request_id, method=name)
-        return Call(request_id, now, deadline, line, trace_headers(metadata))
+        return Passage(self, counters, Call(request_id, now, deadline, line, trace_headers(metadata)))
 
     async def _abort(self, context: Context, passage: Passage) -> None:
         """End a call by its error. gRPC raises its own once more when the handler returns.
@@ -250,7 +220,7 @@ class Border:
             aborted.__traceback__ = None
 
 
-def _given_id(metadata: Iterable[Any]) -> str | None:
+def given_id(metadata: Iterable[Any]) -> str | None:
     """Return the client's own request id, if it has one that may stand in a log."""
     for key, value in metadata:
         if key == REQUEST_ID and isinstance(value, str) and SANE_ID.fullmatch(value):

@@ -14,6 +14,7 @@ from service.rpc import convert
 from service.rpc.border import Border, Call
 from service.rpc.concurrent import as_they_finish
 from service.rpc.door import Guarded, Handler, guarded
+from service.rpc.doorkeeper import Doorkeeper
 from service.rpc.health import SERVICE
 from service.translator import Result, Translator
 
@@ -141,7 +142,7 @@ class TranslationServicer:
         """Return the handlers of all methods, behind the border; a call of Translate is refused at its door."""
         segments = functools.partial(self.translate_segments, border.explain)
         translate = border.unary(SERVICE, "Translate", pb.TranslateRequest, self.translate)
-        door = border.door(SERVICE, "Translate", self._translator.refusal, lambda: self._catalog.only)
+        door = Doorkeeper(border, SERVICE, "Translate", self._translator.refusal, lambda: self._catalog.only)
         return {
             "Translate": guarded(translate, door),
             "StreamTranslate": border.server_stream(
