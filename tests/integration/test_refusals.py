@@ -77,7 +77,8 @@ def refused(live: LiveServer, request_id: str = "", token: str = PLAIN, text: st
 
 def request_id_of(error: grpc.RpcError) -> str:
     """Return the id that the server gave back."""
-    return str(dict(error.trailing_metadata())["x-request-id"])
+    metadata: Any = error.trailing_metadata()
+    return str(dict(metadata)["x-request-id"])
 
 
 def lines_of(live: LiveServer, ids: list[str]) -> list[dict[str, Any]]:
