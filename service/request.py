@@ -244,9 +244,8 @@ class StepReport(NamedTuple):
     """Of the requests that joined."""
     rows: int
     """Rows that were advanced: tokens produced, before any was dropped."""
-    waiting: int
     running: int
-    """Requests in each list after the step."""
+    """Requests that run after the step."""
     encode: float
     step: float
     """Time inside the model's step."""

@@ -89,8 +89,9 @@ class Batch:
 
     def advance(self, k: int, attention: bool) -> Stepped:
         """Run one step over all rows. `attention` is as wide as the widest lane; the state stays here."""
-        stepped = [lane.advance(k, attention) for lane in self._lanes]
-        return stepped[0] if self._in_order else _merge(stepped, self._rows, len(self))
+        if self._in_order:
+            return self._lanes[0].advance(k, attention)
+        return _merge([lane.advance(k, attention) for lane in self._lanes], self._rows, len(self))
 
     def reorder(self, parents: Int64) -> None:
         """Let each row continue row `parents[row]`, of the same source: memory stays where it is."""
@@ -106,8 +107,11 @@ class Batch:
 
     def feed(self, token_ids: Int64) -> None:
         """Set the tokens `[row]` that the next step reads."""
+        if self._in_order:
+            self._lanes[0].tokens = token_ids
+            return
         for lane, rows in zip(self._lanes, self._rows, strict=True):
-            lane.tokens = token_ids if self._in_order else token_ids[rows]
+            lane.tokens = token_ids[rows]
 
     def keep(self, kept: list[int]) -> None:
         """Drop all rows but these; row j becomes what row `kept[j]` was."""

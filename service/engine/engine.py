@@ -29,6 +29,10 @@ from service.request import DecodingParams, FinishReason, Output, Permit, Reques
 
 logger = logging.getLogger(__name__)
 
+TOO_LATE = "the deadline passed before the translation was complete; allow more time"
+REPORT_SECONDS = 0.02
+"""For how long the observer is not told of steps at which nobody ended."""
+
 
 class Engine:
     """Decodes requests on a thread of its own. Threads may call `submit`, `cancel`, `fits` and `forecast`."""
@@ -65,6 +69,8 @@ class Engine:
         self._stopping = False
         self._outputs: list[Output] = []
         self._reports: list[StepReport] = []
+        self._reported = 0.0
+        """When the observer was told last."""
         self._encoder_runs = 0
         self._late = False
         """Whether the last step was done by a device while this thread told of the step before."""
@@ -146,42 +152,35 @@ class Engine:
     def step(self) -> bool:
         """Let join who can, and advance a deck by one token; return whether there is more to do."""
         started = self._clock()
-        self._drain_inbox(started)
+        if self._inbox:
+            self._drain_inbox()
+        scheduler = self._scheduler
+        for request_id in scheduler.expired(started):
+            self._abort(request_id, FinishReason.DEADLINE, DeadlineExceededError(TOO_LATE))
         joining: list[Sequence] = []
         encode = 0.0
-        if self._scheduler.join():
+        if scheduler.join():
             joining = [sequence for each in self._decks.values() for sequence in each.joining]
             encode = self._encode()
-        deck = self._decks[self._scheduler.turn]
+        deck = self._decks[scheduler.turn]
         rows, stepped = deck.roster.rows, deck.stepped
         step = self._advance(deck) if rows else 0.0
         later = self._late and any(roster.rows for roster in self._decks)
-        if not later:
-            self._flush()
-        waiting, running = self._scheduler.waiting, self._scheduler.running
+        told = not later and self._flush()
+        running = scheduler.running
         if joining or rows:
-            now = self._clock()
-            self._scheduler.note_turn(deck.roster, now - started)
-            self._pace.note_step(rows, now - started)
-            self._reports.append(
-                StepReport(
-                    joined=len(joining),
-                    source_tokens=sum(sequence.source_length for sequence in joining),
-                    rows=rows,
-                    waiting=waiting,
-                    running=running,
-                    encode=encode,
-                    step=step,
-                    host=now - started - encode - step,
-                    interval=now - (stepped or started),
-                )
-            )
-            deck.stepped = now
-        if not later:
+            deck.stepped = now = self._clock()
+            scheduler.note_turn(deck.roster, now - started)
+            source_tokens = sum([sequence.source_length for sequence in joining])
+            host, interval = now - started - encode - step, now - (stepped or started)
+            self._reports.append(StepReport(len(joining), source_tokens, rows, running, encode, step, host, interval))
+            told = told or now - self._reported > REPORT_SECONDS
+        busy = bool(running or self._inbox or scheduler.waiting)
+        if not later and (told or not busy):
             self._report()
-        return bool(self._inbox or waiting or running)
+        return busy
 
-    def _drain_inbox(self, now: float) -> None:
+    def _drain_inbox(self) -> None:
         while self._inbox:
             item = self._inbox.popleft()
             if item is None:
@@ -190,12 +189,6 @@ class Engine:
                 self._abort(item, FinishReason.CANCELLED, UnavailableError("the request was cancelled"))
             else:
                 self._scheduler.add(item)
-        for request_id in self._scheduler.expired(now):
-            self._abort(
-                request_id,
-                FinishReason.DEADLINE,
-                DeadlineExceededError("the deadline passed before the translation was complete; allow more time"),
-            )
 
     def _encode(self) -> float:
         """Encode those who join and are not encoded yet, and give all of them rows; return the seconds it took."""
@@ -246,10 +239,11 @@ class Engine:
         except Exception as error:  # noqa: BLE001  whatever it is, all rows of this step have lost their state
             self._fail(deck, deck.roster.running, error)
         else:
+            if leaving:
+                self._scheduler.leave(leaving)
+                for sequence in leaving:
+                    self._pace.note_end(sequence)
             self._outputs += outputs
-            self._scheduler.leave(leaving)
-            for sequence in leaving:
-                self._pace.note_end(sequence)
         return deck.model_seconds
 
     def _abort(self, request_id: str, reason: FinishReason, error: ServiceError) -> None:
@@ -283,14 +277,18 @@ class Engine:
         self._outputs += [sequence.abort(FinishReason.ERROR, error, now) for sequence in dropped]
         self._flush()
 
-    def _flush(self) -> None:
-        """Deliver the Outputs of this step, all at once."""
-        if self._outputs:
-            outputs, self._outputs = self._outputs, []
-            self._deliver(outputs)
+    def _flush(self) -> bool:
+        """Deliver the Outputs of this step, all at once; return whether there were any."""
+        if not self._outputs:
+            return False
+        outputs, self._outputs = self._outputs, []
+        self._deliver(outputs)
+        return True
 
     def _report(self) -> None:
-        """Tell the observer of the steps that it does not know of."""
+        """Tell of the steps that the observer does not know of: several at once cost less than one by one."""
         for report in self._reports:
             self._observer.observe_step(report)
+            self._pace.note_step(report.rows, report.encode + report.step + report.host)
         self._reports.clear()
+        self._reported = self._clock()

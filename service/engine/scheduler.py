@@ -88,7 +88,7 @@ class Scheduler:
     @property
     def turn(self) -> Roster:
         """Who steps next. While both have rows, the express roster has its share: many light steps for a heavy one."""
-        return self.express if self._favours_express(self.express.rows) else self.bulk
+        return self.express if self.express.rows and self._favours_express(self.express.rows) else self.bulk
 
     def note_turn(self, roster: Roster, seconds: float) -> None:
         """Note how long a turn took, with the encoding of those who joined for it."""

@@ -10,7 +10,7 @@ from service.request import FinishReason, Output, StepReport, Timing
 
 def report(joined: int, rows: int, running: int) -> StepReport:
     """Return a step of 8 ms, 5 of them in the model, after 1 ms of encoding."""
-    return StepReport(joined, 7 * joined, rows, 0, running, 0.001 if joined else 0.0, 0.005, 0.002, 0.008)
+    return StepReport(joined, 7 * joined, rows, running, 0.001 if joined else 0.0, 0.005, 0.002, 0.008)
 
 
 def test_a_value_falls_into_the_bucket_whose_bound_it_does_not_exceed() -> None:
