@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from service.engine.buffer import fill_from_tail
-from service.engine.lane import Load, Rows
+from service.engine.lane import Load, Move, Rows
 from service.engine.session import Encoded, Stepped
 from service.request import Int64
 
@@ -93,17 +93,15 @@ class Batch:
             return self._lanes[0].advance(k, attention)
         return _merge([lane.advance(k, attention) for lane in self._lanes], self._rows, len(self))
 
-    def reorder(self, parents: Int64) -> None:
-        """Let each row continue row `parents[row]`, of the same source: memory stays where it is."""
+    def reorder(self, moves: Sequence[Move]) -> None:
+        """Let rows continue others of the same source, which stay: memory stays where it is."""
         if self._in_order:
-            self._lanes[0].reorder(parents)
+            self._lanes[0].reorder(moves)
             return
-        position = np.empty(len(self), np.int64)
-        for rows in self._rows:
-            position[rows] = np.arange(len(rows))
         for lane, rows in zip(self._lanes, self._rows, strict=True):
-            if lane.group_rows > 1:
-                lane.reorder(position[parents[rows]])
+            place = {row: at for at, row in enumerate(rows)} if lane.group_rows > 1 else {}
+            if mine := [(place[row], place[parent]) for row, parent in moves if row in place]:
+                lane.reorder(mine)
 
     def feed(self, token_ids: Int64) -> None:
         """Set the tokens `[row]` that the next step reads."""

@@ -2,7 +2,8 @@
 
 A group's rows are the running hypotheses of one sequence. Each step ranks the 2b best continuations of b rows: the
 best b that do not end run on, and those among the first b that end have ended (Sutskever et al. 2014, section 3.2, in
-the form that most toolkits share). At least b of the 2b do not end, since each row has one end symbol.
+the form that most toolkits share). At least b of the 2b do not end, and b + 1 candidates of a row are enough, since
+each row has one end symbol.
 """
 
 from dataclasses import dataclass
@@ -10,24 +11,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from service.engine.lane import Move
 from service.engine.track import Sums, Track
 from service.request import Float32, Int64
 
 
 class Continued(NamedTuple):
-    """How the rows of all groups go on, all `[group · b]`; `parents` are rows of the batch."""
+    """How all groups go on: tokens and log-probabilities `[group · b]`, moves, and who ended: track, row, sum."""
 
     tokens: Int64
-    parents: Int64
     log_probs: Float32
-
-
-class Ending(NamedTuple):
-    """A hypothesis that chose the end symbol: its track, the row of the batch it continues, its sum."""
-
-    track: Track
-    row: int
-    total: float
+    moves: list[Move]
+    endings: list[tuple[Track, int, float]]
 
 
 @dataclass(slots=True, eq=False)
@@ -38,9 +33,9 @@ class Beams:
     indices: list[int]
     """Of the sequences in the running list."""
     tracks: list[Track]
-    rows: Int64
+    rows: list[int]
     """Of the batch, `[group · b]`."""
-    at: slice | Int64
+    at: slice | list[int]
     """The same: a slice where nothing lies between them."""
     sums: Sums
     """`[group, b]`."""
@@ -48,43 +43,59 @@ class Beams:
     """`[group]`."""
 
     @classmethod
-    def of(cls, width: int, indices: list[int], tracks: list[Track]) -> "Beams":
+    def of(cls, width: int, indices: list[int], running: list[Track]) -> "Beams":
         """Take the sequences of this width, which stand at these places of the running list, together."""
-        rows = (np.array([track.row for track in tracks])[:, None] + np.arange(width)).ravel()
-        first, last = int(rows[0]), int(rows[-1])
+        tracks = [running[index] for index in indices]
+        rows = [track.row + row for track in tracks for row in range(width)]
         sums = np.stack([track.sums for track in tracks])
         bounds = np.concatenate([track.bound for track in tracks])
         for group, track in enumerate(tracks):
             track.sums, track.bound = sums[group], bounds[group : group + 1]
-        at = slice(first, last + 1) if last + 1 - first == len(rows) else rows
+        at = slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] == len(rows) - 1 else rows
         return cls(width, indices, tracks, rows, at, sums, bounds)
 
-    def advance(self, log_probs: Float32, ids: Int64, end_id: int) -> tuple[Continued, list[Ending]]:
-        """Continue the hypotheses by the batch's candidates `[row, k]`, k at least 2b.
-
-        More candidates than 2b change nothing: a neighbour that asks for more is not noticed.
-        """
-        count, groups = 2 * self.width, len(self.tracks)
+    def advance(self, log_probs: Float32, ids: Int64, end_id: int) -> Continued:
+        """Continue the hypotheses by the batch's candidates `[row, k]`; more of a row than b + 1 change nothing."""
+        count = self.width + 1
         # Flat: taking by one index costs a fraction of what taking by two does.
         log_probs, ids = log_probs[self.at, :count].ravel(), ids[self.at, :count].ravel()
-        sums = (self.sums[:, :, None] + log_probs.reshape(groups, self.width, count)).reshape(groups, -1)
-        best = np.argsort(-sums, axis=1, kind="stable")[:, :count]
-        best += np.arange(0, sums.size, sums.shape[1])[:, None]
-        totals = sums.ravel()
+        sums = self.sums.reshape(-1, 1) + log_probs.reshape(-1, count)
+        best = (-sums).reshape(len(self.tracks), -1).argsort(axis=1, kind="stable")[:, : 2 * self.width]
+        best += np.arange(0, sums.size, self.width * count)[:, None]
+        totals, running = sums.ravel(), best[:, : self.width]
         ends = ids.take(best) == end_id
         endings = []
-        running = best[:, : self.width]
         if ends.any():
-            ended = ends[:, : self.width] & np.isfinite(totals.take(running))
-            endings = [
-                Ending(self.tracks[group], int(self.rows[best[group, rank] // count]), float(totals[best[group, rank]]))
-                for group, rank in np.argwhere(ended).tolist()
-            ]
-            running = np.take_along_axis(best, np.argsort(ends, axis=1, kind="stable")[:, : self.width], axis=1)
-        self.sums[...] = totals.take(running)
-        flat = running.ravel()
-        return Continued(ids.take(flat), self.rows.take(flat // count), log_probs.take(flat)), endings
+            for group, rank in zip(*(found.tolist() for found in ends[:, : self.width].nonzero()), strict=True):
+                if (total := float(totals[running[group, rank]])) > -np.inf:
+                    endings.append((self.tracks[group], self.rows[running[group, rank] // count], total))
+            ranks = ends.argsort(axis=1, kind="stable")[:, : self.width]
+            running = best.take(ranks + np.arange(0, best.size, 2 * self.width)[:, None])
+        children, moves = _placed(running.ravel().tolist(), count)
+        chosen = np.array(children)
+        self.sums[...] = totals.take(chosen).reshape(self.sums.shape)
+        moves = [(self.rows[row], self.rows[parent]) for row, parent in moves]
+        return Continued(ids.take(chosen), log_probs.take(chosen), moves, endings)
 
     def complete(self) -> list[int]:
         """Return the places, in the running list, of the sequences that need no further step."""
-        return [self.indices[group] for group in (self.sums.max(axis=1) <= self.bounds).nonzero()[0].tolist()]
+        best = np.maximum.reduce(self.sums, axis=1)  # What `sums.max` calls.
+        return [self.indices[group] for group in (best <= self.bounds).nonzero()[0].tolist()]
+
+
+def _placed(children: list[int], count: int) -> tuple[list[int], list[Move]]:
+    """Return which of these candidates, best first in each group, each row takes, and what moves that makes.
+
+    Each row gave `count`. Its best child stays in it; the others take the rows of the group that had none, as many.
+    """
+    heirs, siblings, moves, row = [-1] * len(children), [], [], -1
+    for child in children:
+        if heirs[child // count] < 0:
+            heirs[child // count] = child
+        else:
+            siblings.append(child)
+    for child in siblings:
+        row = heirs.index(-1, row + 1)
+        heirs[row] = child
+        moves.append((row, child // count))
+    return heirs, moves

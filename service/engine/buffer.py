@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.request import Int64
-
 
 def capacity(tokens: int) -> int:
     """Return the capacity that caches get for so many tokens: 16, 24, 32, 48, 64, 96 and so on."""
@@ -27,6 +25,7 @@ class Buffer:
         """Hold no rows yet; `like` is the shape of a row, whose size along `axis` of the whole is ignored."""
         self._head, self._tail = like[: axis - 1], like[axis:]
         self._axis = axis
+        self._before = (slice(None),) * (axis - 1)
         self._storage: NDArray[Any] = np.empty(0, dtype)
         self.view = self._shaped(self._storage, 0, 0)
         """What there is, contiguous."""
@@ -64,12 +63,10 @@ class Buffer:
         """Let row j hold what row `rows[j]` held, with `rows[j] >= j`."""
         self.view = close_ranks(self.view, rows)
 
-    def reorder(self, parents: Int64, width: int) -> None:
-        """Let each row hold what row `parents[row]` held, as far as `width`."""
-        changed = (parents != np.arange(len(parents))).nonzero()[0]
-        if len(changed):
-            used = self._up_to(width)
-            self.view[(changed, *used[1:])] = self.view[(parents[changed], *used[1:])]
+    def copy(self, row: int, source: int, positions: slice) -> None:
+        """Let a row hold what another holds at these positions."""
+        at = (*self._before, positions)
+        self.view[row][at] = self.view[source][at]
 
     def _up_to(self, width: int) -> tuple[slice, ...]:
         return (*(slice(None),) * self._axis, slice(0, width))

@@ -71,8 +71,8 @@ class Deck:
         self.model_seconds = now - self._launched
         self._row_steps += self.roster.rows
         selection = self._search.select(stepped)
-        if selection.parents is not None:
-            self._batch.reorder(selection.parents)
+        if selection.moves:
+            self._batch.reorder(selection.moves)
         self._batch.feed(selection.tokens)
         for sequence in self._joined:
             sequence.first_token = now

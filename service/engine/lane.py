@@ -25,6 +25,10 @@ def rounded_width(longest: int) -> int:
     return -(-longest // WIDTH_STEP) * WIDTH_STEP
 
 
+Move = tuple[int, int]
+"""A row, and another of its group, which it continues; that one continues itself."""
+
+
 class Load(NamedTuple):
     """What a lane holds: rows of each group, groups, width, and source tokens over all groups."""
 
@@ -63,8 +67,8 @@ class Rows(Protocol):
     def advance(self, k: int, attention: bool) -> Stepped:
         """Run one step over all rows."""
 
-    def reorder(self, parents: Int64) -> None:
-        """Let each row continue row `parents[row]`, of the same source."""
+    def reorder(self, moves: Sequence[Move]) -> None:
+        """Let rows continue others of their groups, which stay: memory stays where it is."""
 
     def keep(self, groups: Sequence[int]) -> None:
         """Drop all groups but these; group j becomes what group `groups[j]` was, with `groups[j] >= j`."""
@@ -90,6 +94,8 @@ class Lane:
         """The most of them."""
         self._capacity = 0
         """Tokens that caches have room for, of each row."""
+        self._alike: list[list[int]] = []
+        """Of each row, the tokens with which its caches and those of each row of its group begin alike."""
         self._width = 0
 
     def __len__(self) -> int:
@@ -121,6 +127,7 @@ class Lane:
             self._state[name] = np.concatenate((*staying, joining))
         if self._caches:
             self._set_ages(np.concatenate((self._ages, np.zeros(rows, np.int64))))
+            self._alike += [[0] * self.group_rows for _ in range(rows)]
             self._resize_caches()
 
     def advance(self, k: int, attention: bool) -> Stepped:
@@ -135,11 +142,24 @@ class Lane:
                 self._resize_caches()
         return stepped
 
-    def reorder(self, parents: Int64) -> None:
-        """Let each row continue row `parents[row]`, of the same source: memory stays where it is."""
-        self._state = {name: values[parents] for name, values in self._state.items()}
-        for cache in self._caches.values():
-            cache.reorder(parents, self._oldest)
+    def reorder(self, moves: Sequence[Move]) -> None:
+        """Let rows continue others of their groups, which stay: memory stays where it is."""
+        for row, parent in moves:
+            for values in self._state.values():
+                values[row] = values[parent]
+            tokens = self._missing(row, parent) if self._caches else slice(0)
+            for cache in self._caches.values():
+                cache.copy(row, parent, tokens)
+
+    def _missing(self, row: int, parent: int) -> slice:
+        """Return which tokens of another row a row's caches lack, and note that they lack none from now on."""
+        age, first = int(self._ages[row]), row - row % self.group_rows
+        at, parent_at, group = row - first, parent - first, self._alike[first : first + self.group_rows]
+        start, group[parent_at][parent_at] = group[at][parent_at], age
+        group[at][:] = group[parent_at]
+        for alike in group:
+            alike[at] = alike[parent_at]
+        return slice(start, age)
 
     def keep(self, groups: Sequence[int]) -> None:
         """Drop all groups but these; group j becomes what group `groups[j]` was, with `groups[j] >= j`."""
@@ -153,6 +173,7 @@ class Lane:
                 buffer.keep(rows)
                 self._carried[name] = buffer.view
             self._set_ages(self._ages[rows])
+            self._alike = [self._alike[row] for row in rows]
         self._state = {name: close_ranks(values, rows) for name, values in self._state.items()}
         self.tokens, self._lengths = self.tokens[rows], [self._lengths[group] for group in groups]
 

@@ -13,6 +13,7 @@ import numpy as np
 from service.engine.beams import Beams
 from service.engine.constraints import repeats
 from service.engine.history import History, Place, Trail
+from service.engine.lane import Move
 from service.engine.sequence import Sequence
 from service.engine.session import Stepped
 from service.engine.track import Track
@@ -22,12 +23,12 @@ from service.request import FinishReason, Float32, Hypothesis, Int64
 class Selection(NamedTuple):
     """What the search decided after a step.
 
-    `tokens` `[row]` are fed to the next step; row i continues row `parents[i]` (None: itself, all of them);
-    `finished` are the indices, in the running list, of the sequences that ended, ascending.
+    `tokens` `[row]` are fed to the next step; rows continue themselves, but for those that `moves` names; `finished`
+    are the indices, in the running list, of the sequences that ended, ascending.
     """
 
     tokens: Int64
-    parents: Int64 | None
+    moves: list[Move]
     finished: list[int]
 
 
@@ -85,7 +86,7 @@ class Search:
         finished = [row for row, token in enumerate(chosen) if token == self._end_id] if self._end_id in chosen else []
         if self.step == self._next_limit:
             finished = sorted({*finished, *(row for row, last in enumerate(self._last_steps) if last == self.step)})
-        return Selection(tokens, None, finished)
+        return Selection(tokens, [], finished)
 
     def hypotheses(self, index: int, sequence: Sequence) -> tuple[Hypothesis, ...]:
         """Return the best hypotheses of the sequence at `index` that has ended, best first."""
@@ -120,8 +121,7 @@ class Search:
         self._next_limit = min(self._last_steps, default=0)
         if not self._special:
             return
-        ends = itertools.accumulate(track.rows for track in tracks)
-        for track, end in zip(tracks, ends, strict=True):
+        for track, end in zip(tracks, itertools.accumulate(track.rows for track in tracks), strict=True):
             track.row = end - track.rows
         self._special = [index for index, track in enumerate(tracks) if not track.plain]
         self._constrained = [index for index in self._special if tracks[index].banned]
@@ -129,9 +129,7 @@ class Search:
         for index in self._special:
             widths.setdefault(tracks[index].params.beam_size, []).append(index)
         self._single = widths.pop(1, [])
-        self._beams = [
-            Beams.of(width, indices, [tracks[index] for index in indices]) for width, indices in widths.items()
-        ]
+        self._beams = [Beams.of(width, indices, tracks) for width, indices in widths.items()]
         self._note_k()
 
     def _row(self, index: int) -> int:
@@ -150,22 +148,24 @@ class Search:
         finished = self._plain_ends(tokens)
         for index in self._single:
             self._choose(self._tracks[index], log_probs, ids, tokens, chosen)
-        parents = np.arange(len(ids))
+        moves: list[Move] = []
         for beams in self._beams:
-            continued, endings = beams.advance(log_probs, ids, self._end_id)
+            continued = beams.advance(log_probs, ids, self._end_id)
             tokens[beams.at], chosen[beams.at] = continued.tokens, continued.log_probs
-            parents[beams.at] = continued.parents
-            for ending in endings:
+            moves += continued.moves
+            for ending in continued.endings:
                 self._end(*ending)
-        moved = parents.tolist() if self._beams else None
-        self._history.append(tokens.tolist(), chosen.tolist(), stepped.attention, moved)
+        parents = list(range(len(ids)))
+        for row, parent in moves:
+            parents[row] = parent
+        self._history.append(tokens.tolist(), chosen.tolist(), stepped.attention, parents if moves else None)
         for index in self._special if self.step == self._next_limit else self._constrained:
             self._settle(self._tracks[index])
         if self._constrained:
             self._note_k()
         finished += [index for index in self._single if not self._tracks[index].running]
         finished += itertools.chain.from_iterable(beams.complete() for beams in self._beams)
-        return Selection(tokens, parents if self._beams else None, sorted(finished))
+        return Selection(tokens, moves, sorted(finished))
 
     def _plain_ends(self, tokens: Int64) -> list[int]:
         """Return the plain sequences that end by these tokens `[row]` or by their limit."""

@@ -68,13 +68,12 @@ class Track:
     @property
     def running(self) -> list[int]:
         """Rows that hold a running hypothesis."""
-        found: list[int] = (self.sums > -np.inf).nonzero()[0].tolist()
-        return found
+        return [row for row, total in enumerate(self.sums.tolist()) if total > -np.inf]
 
     @property
     def k(self) -> int:
         """Candidates that the next step must give each of its rows."""
-        wanted = 2 * self.params.beam_size if self.params.beam_size > 1 else 1
+        wanted = self.params.beam_size + (self.params.beam_size > 1)
         if self.params.sampling is not None:
             wanted = self.params.sampling.top_k
         return wanted + max(map(len, self.banned), default=0)

@@ -10,7 +10,7 @@ import numpy as np
 
 from service.engine.device.arena import Arena
 from service.engine.device.shapes import Buckets, Shape
-from service.engine.lane import Load
+from service.engine.lane import Load, Move
 from service.engine.session import Encoded, Stepped
 from service.request import Int64
 
@@ -82,11 +82,10 @@ class DeviceLane:
         weights = None if left.attention is None else left.attention[self._rows].astype(np.float32, copy=False)
         return Stepped(left.log_probs[self._rows].astype(np.float32, copy=False), left.ids[self._rows], weights, {})
 
-    def reorder(self, parents: Int64) -> None:
-        """Let each row continue row `parents[row]`, of the same source: memory stays where it is."""
-        changed = (parents != np.arange(len(parents))).nonzero()[0]
-        if len(changed):
-            self.arena.move(self._rows[changed], self._rows[parents[changed]])
+    def reorder(self, moves: Sequence[Move]) -> None:
+        """Let rows continue others of their groups, which stay: memory stays where it is."""
+        rows, parents = np.array(moves).T
+        self.arena.move(self._rows[rows], self._rows[parents])
 
     def keep(self, groups: Sequence[int]) -> None:
         """Drop all groups but these; group j becomes what group `groups[j]` was. On the device nothing happens."""

@@ -44,7 +44,7 @@ def test_reordering_moves_state_by_parent() -> None:
     batch.insert(encoded, lengths, [2])  # type: ignore[arg-type]
     stepped = batch.advance(1, attention=False)
     stepped.state["position"][1] = 1
-    batch.reorder(np.array([1, 1]))
+    batch.reorder([(0, 1)])
     batch.feed(np.array([4, 4]))
     assert [5, 5] == batch.advance(1, attention=False).ids[:, 0].tolist()
 
@@ -56,7 +56,7 @@ def test_reordering_goes_by_lanes() -> None:
     encoded, lengths, _ = encode(model, [5, 6, 7], [8, 9])
     batch.insert(encoded, lengths, [2, 3])  # type: ignore[arg-type]
     first = batch.advance(1, attention=False).ids[:, 0]
-    batch.reorder(np.array([1, 1, 4, 2, 4]))
+    batch.reorder([(0, 1), (2, 4), (3, 4)])
     batch.feed(first)
     assert [2, 3] == batch.lanes
     assert [6, 6, 8, 8, 8] == batch.advance(1, attention=False).ids[:, 0].tolist()
