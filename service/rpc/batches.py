@@ -15,9 +15,7 @@ import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # no types for it
 
 from service.rpc.ahead import AheadServer
-
-CALL = "rpc_task"
-"""What grpc.aio names the task of a call, which awaits its end."""
+from service.rpc.reception import CALL
 
 
 class Ending:

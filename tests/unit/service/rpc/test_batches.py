@@ -10,7 +10,8 @@ import weakref
 import pytest
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # no types for it
 
-from service.rpc.batches import CALL, BatchLoop
+from service.rpc.batches import BatchLoop
+from service.rpc.reception import CALL
 from service.vitals import native_memory
 from tests.hostile.abuse import HELLO
 from tests.hostile.frames import call_fields, headers
