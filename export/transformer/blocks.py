@@ -1,80 +1,19 @@
 """Layers of a Transformer in the form that is traced.
 
 The encoder attends by ONNX's Attention, whose queries, keys and values are products of their own and lie as these leave
-them. One position per row is another matter: plain products over the caches take no longer, and give attention weights.
+them. One position per row is another matter: plain products over the memory take no longer, and give attention weights.
+A row's own past is read in one of two ways: by plain products over the caches, or by an operator that reads no more
+than the row has.
 """
-
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from export.transformer.operators import AttendToAll, AttendToPast, WriteColumn
 from export.transformer.parts import AttentionParts, LayerParts, StackParts, linear
 
 MASKED = -1e9
 """Added to a score that must not count; not minus infinity, because a row without any key must not become NaN."""
-TRACED_DOMAIN = "dragoman"
-"""Of the operators that the tracer does not know, until the graph is traced."""
-
-
-class TracedValue(Protocol):
-    """A tensor in the tracer's graph."""
-
-    def type(self) -> object:
-        """Return its element type and shape."""
-
-    def setType(self, to: object) -> object:  # noqa: N802 # The tracer's name.
-        """Say what the tracer cannot infer; return the value itself."""
-
-
-class TracedGraph(Protocol):
-    """What the tracer hands to `symbolic`."""
-
-    def op(self, operator: str, *inputs: TracedValue, **attributes: float) -> TracedValue:
-        """Add a node and return its output."""
-
-
-class WriteColumn(torch.autograd.Function):
-    """Write one column per row into a cache, each at its row's own place.
-
-    ONNX calls it TensorScatter, whose output may lie in its input's buffer.
-    """
-
-    @staticmethod
-    def forward(_: object, cache: Tensor, column: Tensor, lengths: Tensor) -> Tensor:
-        """Return `[row, head, target, size]` with `column` `[row, head, 1, size]` at `lengths` `[row]`."""
-        place = lengths.reshape(-1, 1, 1, 1).expand_as(column)
-        return cache.scatter(2, place, column)
-
-    @staticmethod
-    def symbolic(graph: TracedGraph, cache: TracedValue, column: TracedValue, lengths: TracedValue) -> object:
-        """Return the node's output, of the cache's type."""
-        return graph.op(f"{TRACED_DOMAIN}::TensorScatter", cache, column, lengths, axis_i=2).setType(cache.type())
-
-
-class AttendToAll(torch.autograd.Function):
-    """Attend from all positions to all: on the CPU, ONNX's Attention takes half as long as products and transpositions.
-
-    Its bits do not change with the positions that are masked. Its mask is as high as there are queries.
-    """
-
-    @staticmethod
-    def forward(_: object, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, heads: int) -> Tensor:
-        """Return `[row, query, head · size]` of parts like it; `bias` is `[row, head or 1, query, key]`."""
-        read, found, told = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (queries, keys, values))
-        weights = torch.softmax(read @ found.transpose(2, 3) + bias, dim=-1)
-        mixed: Tensor = (weights @ told).transpose(1, 2).flatten(2)
-        return mixed
-
-    @staticmethod
-    def symbolic(graph: TracedGraph, queries: TracedValue, keys: TracedValue, values: TracedValue, bias: TracedValue,
-                 heads: int) -> object:  # fmt: skip
-        """Return the node's output, of the queries' type."""
-        attended = graph.op(
-            f"{TRACED_DOMAIN}::Attention", queries, keys, values, bias,
-            q_num_heads_i=heads, kv_num_heads_i=heads, scale_f=1.0,
-        )  # fmt: skip
-        return attended.setType(queries.type())
 
 
 class Attention(nn.Module):
@@ -135,6 +74,17 @@ class CachedSelfAttention(Attention):
         return self.join(mixed), [keys, values]
 
 
+class GroupedSelfAttention(CachedSelfAttention):
+    """The same by one operator, which reads each row's own past instead of the capacity: for the CPU, in float32."""
+
+    def forward(self, hidden: Tensor, cache: tuple[Tensor, ...], lengths: Tensor, _: Tensor
+             ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
+        """Attend from one position per row, `[row, width]`; what lies behind a row's length needs no bias."""
+        parts = self.project(hidden).unsqueeze(1)
+        mixed, *written = AttendToPast.apply(parts, *cache, lengths, self.heads)  # type: ignore[no-untyped-call] # torch leaves it so
+        return self.join(mixed), written
+
+
 class CrossAttention(Attention):
     """Attention to the memory: keys and values are projected once per source."""
 
@@ -160,10 +110,9 @@ class CrossAttention(Attention):
 class Layer(nn.Module):
     """One layer of either stack."""
 
-    def __init__(self, parts: LayerParts, *, norm_first: bool) -> None:
+    def __init__(self, parts: LayerParts, own: type[Attention], *, norm_first: bool) -> None:
         super().__init__()
         self.norm_first = norm_first
-        own = SelfAttention if parts.cross is None else CachedSelfAttention
         self.self_attention, self.self_norm = own(parts.own.attention), parts.own.norm
         if parts.cross is not None:
             self.cross_attention, self.cross_norm = CrossAttention(parts.cross.attention), parts.cross.norm
@@ -186,15 +135,15 @@ class Layer(nn.Module):
 
 
 class Stack(nn.Module):
-    """Embeddings and layers of the encoder or the decoder."""
+    """Embeddings and layers of the encoder or the decoder; `own` is how they attend to the sequence itself."""
 
-    def __init__(self, parts: StackParts) -> None:
+    def __init__(self, parts: StackParts, own: type[Attention]) -> None:
         super().__init__()
         self.embedding, self.scale = parts.embedding, parts.embedding_scale
         self.positions = None if parts.positions is None else nn.Embedding.from_pretrained(parts.positions)
         self.distances = None if parts.distances is None else nn.Embedding.from_pretrained(parts.distances)
         self.embedding_norm, self.final_norm = parts.embedding_norm, parts.final_norm
-        self.layers = nn.ModuleList(Layer(layer, norm_first=parts.norm_first) for layer in parts.layers)
+        self.layers = nn.ModuleList(Layer(layer, own, norm_first=parts.norm_first) for layer in parts.layers)
 
     def embed(self, ids: Tensor, positions: Tensor) -> Tensor:
         """Return `[…, width]` of ids `[…]` at positions that broadcast to them."""

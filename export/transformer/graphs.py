@@ -17,7 +17,16 @@ from torch import Tensor, nn
 from export.graphs import STATE_PREFIX, Graphs, Signature
 from export.selection import reach_behind, select
 from export.tracing import Axes, trace_module
-from export.transformer.blocks import MASKED, TRACED_DOMAIN, CrossAttention, Layer, Stack, mask_bias
+from export.transformer.blocks import (
+    MASKED,
+    CachedSelfAttention,
+    CrossAttention,
+    Layer,
+    SelfAttention,
+    Stack,
+    mask_bias,
+)
+from export.transformer.operators import CONTRIB_DOMAIN, TRACED_DOMAIN
 from export.transformer.parts import Parts
 from service.bundle import Axis
 
@@ -137,10 +146,10 @@ def _attend_to_source(
     return layer.leave(hidden, change, layer.cross_norm), weights
 
 
-def trace(parts: Parts, forced: Forced) -> Graphs:
-    """Trace both graphs; every axis but the sizes of layers is dynamic."""
+def trace(parts: Parts, forced: Forced, own: type[CachedSelfAttention] = CachedSelfAttention) -> Graphs:
+    """Trace both graphs; every axis but the sizes of layers is dynamic. `own` reads a row's past in the step."""
     names = signature(parts)
-    encoder_stack, decoder_stack = Stack(parts.encoder), Stack(parts.decoder)
+    encoder_stack, decoder_stack = Stack(parts.encoder, SelfAttention), Stack(parts.decoder, own)
     encoder = EncoderGraph(parts, encoder_stack, decoder_stack)
     sources = {"source_ids": torch.ones(TRACED_ROWS, TRACED_SOURCE, dtype=torch.int64),
                "source_lengths": torch.arange(TRACED_SOURCE, TRACED_SOURCE - TRACED_ROWS, -1)}  # fmt: skip
@@ -173,7 +182,8 @@ def _raised(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.domain == TRACED_DOMAIN:
             node.domain = ""
     del model.opset_import[:]
-    model.opset_import.append(helper.make_opsetid("", OPSET))
+    contrib = {node.domain for node in model.graph.node} & {CONTRIB_DOMAIN}
+    model.opset_import.extend(helper.make_opsetid(domain, 1 if domain else OPSET) for domain in ("", *contrib))
     model.ir_version = IR_VERSION
     onnx.checker.check_model(model, full_check=True)
     return model

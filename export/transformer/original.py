@@ -21,7 +21,7 @@ from export.quantize import quantize
 from export.storage import halve
 from export.transformer import graphs, hugging_face
 from export.transformer.alignment import best_layer
-from export.transformer.blocks import MASKED
+from export.transformer.blocks import MASKED, CachedSelfAttention, GroupedSelfAttention
 from export.transformer.generation import Rules, generate, generate_beams
 from export.transformer.graphs import Forced
 from export.transformer.languages import Prepared, prepare
@@ -107,7 +107,8 @@ class TransformerOriginal:
         bias = self.parts.output.bias.detach().clone()
         bias[list(self.rules.suppressed)] = MASKED
         parts = dataclasses.replace(self.parts, output=linear(self.parts.output.weight, bias))
-        traced = graphs.trace(parts, Forced(self.facts.attention_layer or 0, self.rules.first_id))
+        forced = Forced(self.facts.attention_layer or 0, self.rules.first_id)
+        traced = graphs.trace(parts, forced, own_attention(parts, precision))
         if precision == "fp16":
             narrow(traced)
             return traced
@@ -162,6 +163,11 @@ def rules_of(model: PreTrainedModel, prepared: Prepared) -> Rules:
     special = prepared.tokenizer
     return Rules(special.pad_id, special.start_id, special.end_id, prepared.first_id,
                  tuple(sorted(suppressed - {special.end_id})))  # fmt: skip
+
+
+def own_attention(parts: Parts, precision: Precision) -> type[CachedSelfAttention]:
+    """Return how a step attends to a row's own past: int8 is for CPUs, and distances are a bias over the capacity."""
+    return GroupedSelfAttention if precision == "int8" and parts.decoder.distances is None else CachedSelfAttention
 
 
 def _limits(parts: Parts) -> Decoding:

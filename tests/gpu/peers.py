@@ -63,7 +63,7 @@ def _module(plan: Plan, family: str) -> torch.nn.Module:
     if family == FAMILIES[0]:
         return graphs.StepGraph(rnn(plan).model).eval()
     parts = transformer_parts(plan)
-    return transformer_graphs.StepGraph(parts, Stack(parts.decoder), FORCED).eval()
+    return transformer_graphs.StepGraph(parts, Stack(parts.decoder, blocks.CachedSelfAttention), FORCED).eval()
 
 
 def _add_all(
