@@ -96,12 +96,12 @@ class AttendToPast(torch.autograd.Function):
     @staticmethod
     def symbolic(graph: TracedGraph, parts: TracedValue, keys: TracedValue, values: TracedValue, lengths: TracedValue,
                  heads: int) -> object:  # fmt: skip
-        """Return the node's outputs, of the types of what they were made of."""
+        """Return the node's outputs, the caches of their types."""
         capacity = graph.op("Cast", graph.op("Shape", keys, start_i=2, end_i=3), to_i=TensorProto.INT32)
         ages = graph.op("Cast", lengths, to_i=TensorProto.INT32)
         beside = symbolic_helper._optional_input_placeholder_tensor(graph)  # noqa: SLF001 # There is no other way.
-        made = graph.op(
+        mixed, *written = graph.op(
             f"{CONTRIB_DOMAIN}::GroupQueryAttention", parts, beside, beside, keys, values, ages, capacity,
             outputs=3, num_heads_i=heads, kv_num_heads_i=heads, scale_f=1.0,
         )  # fmt: skip
-        return tuple(made[at].setType(like.type()) for at, like in enumerate((parts, keys, values)))
+        return mixed, *(cache.setType(keys.type()) for cache in written)
