@@ -40,6 +40,29 @@ def test_room_is_asked_for_before_anything_is_done() -> None:
     assert 0 == admission.admitted
 
 
+def test_a_refusal_is_told_again_until_something_changes() -> None:
+    """None where there is room; else what admitting would raise, the same one for all who come meanwhile."""
+    clock = Clock()
+    admission = Admission(2, clock)
+    with admission.admit(1):
+        assert admission.refusal() is None
+        told = admission.refusal(2)
+        with pytest.raises(OverloadedError) as caught:
+            admission.admit(2)
+        assert told is not None
+        assert (caught.value.message, 0.1) == (told.message, told.retry_after)
+        assert told is admission.refusal(2)
+        with admission.admit(1):
+            clock.now = 30.0
+        later = admission.refusal(2)
+    assert later is not None
+    assert (later.message, later.retry_after) == (
+        "1 texts are waiting or running, at most 2 may be; retry after 3.1 s",
+        3.1,
+    )
+    assert admission.refusal() is None
+
+
 def test_a_permit_returns_with_an_error_too() -> None:
     """Whatever way the block is left."""
     admission = Admission(1)

@@ -60,3 +60,13 @@ def test_no_choice() -> None:
         CATALOG.find("fr-en")
     with pytest.raises(InvalidRequestError, match="target_language_code: 'en' is not supported here; use ko"):
         CATALOG.find("", "de", "en")
+
+
+def test_the_only_model() -> None:
+    """Known by name where there is but one, in whatever versions."""
+    catalog = Catalog()
+    assert "" == catalog.only
+    catalog.put([served("ko-en", "1", "ko", "en"), served("ko-en", "2", "ko", "en")])
+    assert "ko-en" == catalog.only
+    catalog.put(CATALOG.models)
+    assert "" == catalog.only
