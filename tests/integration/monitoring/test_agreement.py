@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,9 @@ HANDLING = 'grpc_server_handling_seconds{}{{grpc_method="Translate"}}'
 SENTENCE_END = re.compile(r"[.?!]")
 LONG = 30
 """Characters of a whole sentence: what a call costs by itself is a larger share of a phrase."""
+LATE_SECONDS = 0.015
+"""A client that is later than this with one request in a hundred is kept waiting by its machine."""
+TRIALS = 3
 PARTS = ("queue_time", "encode", "decode")
 
 
@@ -68,10 +72,12 @@ async def drive(server: str) -> tuple[list[float], PhaseReport]:
     return seconds, record.report(None)
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[float], PhaseReport, Prometheus]]:
+Measured = tuple[list[float], PhaseReport, Prometheus]
+
+
+@contextmanager
+def measurement(folder: Path) -> Iterator[Measured]:
     """Load a fresh server with the embedded model at a fixed rate, watched by Prometheus, which has seen all of it."""
-    folder: Path = tmp_path_factory.mktemp("prometheus")
     with served() as (address, metrics_url), Prometheus(folder, metrics_url) as prometheus:
         seconds, report = asyncio.run(drive(address))
         seen = HANDLING.format("_count")
@@ -79,8 +85,23 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[fl
         yield seconds, report, prometheus
 
 
+def is_late(report: PhaseReport) -> bool:
+    """Whether the client could not send when it should: what it measures then is its machine, not the server."""
+    return report.client.lag is not None and report.client.lag.at(99) > LATE_SECONDS
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measured]:
+    """Measure, and again where the machine had no time for it."""
+    for trial in range(TRIALS):
+        with measurement(tmp_path_factory.mktemp("prometheus")) as found:
+            if trial == TRIALS - 1 or not is_late(found[1]):
+                yield found
+                return
+
+
 @pytest.mark.parametrize("percentile", [50.0, 90.0, 99.0])
-def test_all_clocks_agree(measured: tuple[list[float], PhaseReport, Prometheus], percentile: float) -> None:
+def test_all_clocks_agree(measured: Measured, percentile: float) -> None:
     """Client, report and histogram_quantile lie in the same bucket, or in neighbouring ones."""
     seconds, report, prometheus = measured
     assert report.latency is not None
@@ -88,10 +109,12 @@ def test_all_clocks_agree(measured: tuple[list[float], PhaseReport, Prometheus],
     figures = [float(np.percentile(seconds, percentile)), report.latency.at(percentile), *prometheus.query(expression)]
     assert 3 == len(figures)
     buckets = [bisect.bisect_left(SECONDS, figure) for figure in figures]
+    if is_late(report) and max(buckets) - min(buckets) > 1:
+        pytest.skip(f"this machine is too busy: its client was late in {TRIALS} trials, so there is nothing to compare")
     assert 1 >= max(buckets) - min(buckets), f"p{percentile:g}: {figures}"
 
 
-def test_the_parts_explain_the_whole(measured: tuple[list[float], PhaseReport, Prometheus]) -> None:
+def test_the_parts_explain_the_whole(measured: Measured) -> None:
     """Queue, encode and decode add up to nearly all of the handling time, and never to more.
 
     Where the machine is crowded too: waiting for the event loop is part of them, but for the writing of the answer.
