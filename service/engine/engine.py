@@ -161,7 +161,7 @@ class Engine:
         encode = 0.0
         if scheduler.join():
             joining = [sequence for each in self._decks.values() for sequence in each.joining]
-            encode = self._encode()
+            encode = self._encode(joining)
         deck = self._decks[scheduler.turn]
         rows, stepped = deck.roster.rows, deck.stepped
         step = self._advance(deck) if rows else 0.0
@@ -190,10 +190,9 @@ class Engine:
             else:
                 self._scheduler.add(item)
 
-    def _encode(self) -> float:
+    def _encode(self, joining: list[Sequence]) -> float:
         """Encode those who join and are not encoded yet, and give all of them rows; return the seconds it took."""
         started = self._clock()
-        joining = [sequence for deck in self._decks.values() for sequence in deck.joining]
         for sequence in joining:
             sequence.joined = started
         error = self._encode_sources([sequence for sequence in joining if sequence.source is None])

@@ -58,9 +58,8 @@ class FairQueue:
 
     def next(self) -> Sequence | None:
         """Return whose turn it is; it stays in the queue."""
-        for priority, idle in self._idle.items():
-            busy = self._busy[priority]
-            if key := next(iter(idle), None) or min(busy, key=self._claim, default=None):
+        for priority in self._idle:
+            for key in self._in_turn(priority):
                 return next(iter(self._clients[key].waiting.values()))
         return None
 
@@ -70,8 +69,8 @@ class FairQueue:
         return itertools.islice(itertools.chain.from_iterable(turns), count)
 
     def _turns_of(self, priority: Priority, clients: int) -> Iterator[Sequence]:
-        keys = itertools.chain(self._idle[priority], sorted(self._busy[priority], key=self._claim))
-        waiting = [self._clients[key].waiting.values() for key in itertools.islice(keys, clients)]
+        keys = itertools.islice(self._in_turn(priority), clients)
+        waiting = [self._clients[key].waiting.values() for key in keys]
         return filter(None, itertools.chain.from_iterable(itertools.zip_longest(*waiting)))
 
     def start(self, sequence: Sequence) -> None:
@@ -147,6 +146,11 @@ class FairQueue:
             busy.pop(key, None)
         if not client.waiting and not client.rows:
             del self._clients[key]
+
+    def _in_turn(self, priority: Priority) -> Iterator[Key]:
+        """Yield the clients that wait, those with nothing running first."""
+        yield from self._idle[priority]
+        yield from sorted(self._busy[priority], key=self._claim)
 
     def _claim(self, key: Key) -> tuple[int, int]:
         client = self._clients[key]

@@ -88,7 +88,7 @@ class Scheduler:
     @property
     def turn(self) -> Roster:
         """Who steps next. While both have rows, the express roster has its share: many light steps for a heavy one."""
-        return self.express if self.express.rows and self._favours_express(self.express.rows) else self.bulk
+        return self.express if self._favours_express(self.express.rows) else self.bulk
 
     def note_turn(self, roster: Roster, seconds: float) -> None:
         """Note how long a turn took, with the encoding of those who joined for it."""
@@ -118,7 +118,7 @@ class Scheduler:
         return self._waiting.withdraw(request_id)
 
     def join(self) -> bool:
-        """Let run what fits, each in its turn, those with the longest sources first; return whether anybody joined.
+        """Let run what fits, each in its turn; return whether anybody joined.
 
         Before a turn of the express roster nobody joins the other, unless that is empty: what joining costs is part of
         its own turn.
@@ -147,7 +147,7 @@ class Scheduler:
             rows += sequence.rows
             self._waiting.start(sequence)
         for roster, sequences in joining.items():
-            roster.join(sorted(sequences, key=lambda sequence: -sequence.source_length))
+            roster.join(sequences)
         return any(joining.values())
 
     def company(self, joining: list[Sequence]) -> list[Sequence]:

@@ -104,7 +104,7 @@ class Border:
         self.access = access
         self._spans = spans or NoSpans()
         self.clock = clock
-        self.new_id = new_id
+        self._new_id = new_id
 
     def unary(
         self,
@@ -179,6 +179,10 @@ class Border:
         logger.error("a bug ended a request", exc_info=error, extra={FIELDS: {"request_id": call.request_id}})
         return ServiceError(f"this is a bug in the server; report it with the request id {call.request_id}")
 
+    def request_id(self, metadata: Iterable[Any]) -> str:
+        """Return the client's own request id, or a new one."""
+        return _given_id(metadata) or self._new_id()
+
     def interruption(self, call: Call) -> str:
         """Return the code of a call that was ended from outside."""
         late = call.deadline is not None and self.clock() >= call.deadline - GRAIN_SECONDS
@@ -198,7 +202,7 @@ class Border:
         now = self.clock()
         remaining = cast("float | None", context.time_remaining())  # None: no deadline; the stubs know only float
         metadata = context.invocation_metadata() or ()
-        request_id = given_id(metadata) or self.new_id()
+        request_id = self.request_id(metadata)
         deadline = None if remaining is None else now + remaining
         line = RequestLine(request_id=request_id, method=name)
         return Passage(self, counters, Call(request_id, now, deadline, line, trace_headers(metadata)))
@@ -220,7 +224,7 @@ class Border:
             aborted.__traceback__ = None
 
 
-def given_id(metadata: Iterable[Any]) -> str | None:
+def _given_id(metadata: Iterable[Any]) -> str | None:
     """Return the client's own request id, if it has one that may stand in a log."""
     for key, value in metadata:
         if key == REQUEST_ID and isinstance(value, str) and SANE_ID.fullmatch(value):

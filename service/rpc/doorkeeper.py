@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from service.errors import ServiceError
 from service.logs import RequestLine
 from service.rpc.access import Context
-from service.rpc.border import REQUEST_ID, Border, Call, given_id
+from service.rpc.border import REQUEST_ID, Border, Call
 from service.rpc.door import Refusal
 from service.rpc.status import DETAILS_KEY, status_code, status_details_again
 from service.tracing import trace_headers
@@ -65,7 +65,7 @@ class Doorkeeper:
                 return None
             client = known.name
         metadata = context.invocation_metadata() or ()
-        request_id, model = given_id(metadata) or border.new_id(), self._model()
+        request_id, model = border.request_id(metadata), self._model()
         details = status_details_again(error, request_id, model)
         if not self._refused:
             asyncio.get_running_loop().call_later(TOGETHER_SECONDS, self._account)

@@ -27,14 +27,20 @@ def drained(queue: FairQueue) -> list[str]:
     return names
 
 
-def test_a_client_with_one_text_goes_before_one_with_many_running() -> None:
-    """Who has fewest rows running comes next, so a crowd delays a single text by one turn at most."""
+def queue_of(client: str, texts: int) -> FairQueue:
+    """Return a queue in which a client's first text runs, and its others wait."""
     queue = FairQueue()
-    for number in range(4):
-        queue.add(sequence(f"crowd{number}", "crowd"))
+    for number in range(texts):
+        queue.add(sequence(f"{client}{number}", client))
     first = queue.next()
     assert first is not None
     queue.start(first)
+    return queue
+
+
+def test_a_client_with_one_text_goes_before_one_with_many_running() -> None:
+    """Who has fewest rows running comes next, so a crowd delays a single text by one turn at most."""
+    queue = queue_of("crowd", 4)
     queue.add(sequence("single", "other"))
     assert ["single", "crowd1", "crowd2", "crowd3"] == drained(queue)
 
@@ -50,12 +56,7 @@ def test_clients_take_turns_and_each_keeps_its_order() -> None:
 
 def test_who_is_likely_to_come_next_can_be_seen() -> None:
     """High priority first; then clients one after the other, those without rows before those with."""
-    queue = FairQueue()
-    for number in range(3):
-        queue.add(sequence(f"a{number}", "a"))
-    first = queue.next()
-    assert first is not None
-    queue.start(first)
+    queue = queue_of("a", 3)
     for name, client, priority in (("b0", "b", NORMAL), ("b1", "b", NORMAL), ("h0", "h", HIGH)):
         queue.add(sequence(name, client, priority))
     assert ["h0", "b0", "a1", "b1", "a2"] == [one.request.request_id for one in queue.upcoming(9)]
