@@ -42,9 +42,14 @@ def offer(live: LiveServer, text: str, rate: float) -> tuple[int, int, float]:
     """
     asked = pb.TranslateRequest(texts=[text])
     calls = []
-    began = time.monotonic()
-    while attempt(live, text):
+    began = 0.0
+
+    def is_spent() -> bool:
+        nonlocal began
         began = time.monotonic()
+        return not attempt(live, text)
+
+    wait_until(is_spent, "the quota is used up", 60.0)
     count = round(rate * (SECONDS or SHORT_SECONDS))
     for number in range(count):
         time.sleep(max(0.0, began + number / rate - time.monotonic()))
