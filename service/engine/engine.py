@@ -3,8 +3,8 @@
 A request's life in here:
 
 1. `submit` puts it into the inbox, on any thread; the engine thread takes it up at its next step: it waits.
-2. The scheduler lets it join when its rows fit. All that join at a step are encoded together, and their rows are
-   appended to the batch of a deck: it runs.
+2. The scheduler lets it join when its rows fit. All that join at a step are encoded together, and with them some that
+   will join soon; the rows of those that join are appended to the batch of a deck: it runs.
 3. Each step advances every row of a deck by one token; the search says which, and who has ended. Usually there is one
    deck; beside a crowd, those who ask for little have one of their own, and most of the time.
 4. Who has ended leaves with its last Output; the last rows move into the holes.

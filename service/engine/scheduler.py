@@ -29,7 +29,7 @@ class Limits:
     max_join_tokens: int = 1024
     """Padded source tokens encoded between two steps: how long the running rows may be kept waiting by joiners."""
     company_tokens: int = 256
-    """The same bound where some who wait are encoded with joiners: 8 rows together take 13 % less for a translation."""
+    """The same bound where some who wait are encoded with joiners, because it is cheaper together."""
     join_share: int = 8
     """While fewer join than one for so many running rows, they wait for company: encoding them together is cheaper."""
     full_join_share: int = 2
