@@ -58,10 +58,8 @@ class FairQueue:
 
     def next(self) -> Sequence | None:
         """Return whose turn it is; it stays in the queue."""
-        for priority in self._idle:
-            for key in self._in_turn(priority):
-                return next(iter(self._clients[key].waiting.values()))
-        return None
+        keys = itertools.chain.from_iterable(map(self._in_turn, self._idle))
+        return next((next(iter(self._clients[key].waiting.values())) for key in keys), None)
 
     def upcoming(self, count: int) -> Iterator[Sequence]:
         """Yield so many of those that wait, in about the order of their turns."""
@@ -69,8 +67,7 @@ class FairQueue:
         return itertools.islice(itertools.chain.from_iterable(turns), count)
 
     def _turns_of(self, priority: Priority, clients: int) -> Iterator[Sequence]:
-        keys = itertools.islice(self._in_turn(priority), clients)
-        waiting = [self._clients[key].waiting.values() for key in keys]
+        waiting = [self._clients[key].waiting.values() for key in itertools.islice(self._in_turn(priority), clients)]
         return filter(None, itertools.chain.from_iterable(itertools.zip_longest(*waiting)))
 
     def start(self, sequence: Sequence) -> None:
