@@ -156,9 +156,11 @@ class Workers(Collector):
             try:
                 await asyncio.gather(*places)
             finally:
-                self._send(signal.SIGKILL)
                 for task in (watching, *places):
                     task.cancel()
+                await asyncio.gather(watching, *places, return_exceptions=True)
+                self._send(signal.SIGKILL)
+                await asyncio.gather(*(worker.ended() for worker in self._workers.values()))
                 if probed is not None:
                     await probed.stop(0)
                 web.shutdown()
