@@ -16,7 +16,10 @@ from tests.integration.load.server import served
 
 FREEZE_SECONDS = 1.0
 OPEN = Phase("open", seconds=4.0, first_rate=50.0, last_rate=50.0)
-CLOSED = Phase("closed", seconds=4.0, concurrency=1)
+CLOSED = Phase("closed", seconds=12.0, concurrency=1)
+"""As long as a machine that is busy needs for enough answers."""
+TRIALS = 3
+"""A machine may freeze by itself; a loop that shows what it should hide does so every time."""
 
 
 def freezing(process: "subprocess.Popen[str]") -> Callable[[Record, float], None]:
@@ -54,10 +57,14 @@ def test_an_open_loop_shows_the_freeze() -> None:
 
 @pytest.mark.slow
 def test_a_closed_loop_hides_it() -> None:
-    """It stops asking while nothing moves: one slow request among many, and a p99 as if nothing had been."""
+    """It stops asking while nothing moves: one slow request among hundreds, and a p99 as if nothing had been."""
     report = frozen(CLOSED)
+    for _ in range(TRIALS - 1):
+        if report.ok > 200 and report.latency is not None and report.latency.at(99) < 0.3 * FREEZE_SECONDS:
+            break
+        report = frozen(CLOSED)
     latency = report.latency
     assert latency is not None
-    assert 100 < report.ok
+    assert 200 < report.ok
     assert 0.8 * FREEZE_SECONDS < latency.at(100)
     assert 0.3 * FREEZE_SECONDS > latency.at(99)
