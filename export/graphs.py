@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from export.models.attention_rnn import AttentionRnn, Memory
 from export.models.recurrent import CELLS
-from export.selection import reach_of, select
+from export.selection import select
 from export.step_cells import CELL_STEPS
 from export.tracing import trace_module
 from service.bundle import Axis
@@ -118,7 +118,6 @@ class StepGraph(nn.Module):
         self.model = model
         self.signature = signature(model)
         self.cell = CELL_STEPS[model.config.cell](model.decoder.rnn)
-        self.reach = reach_of(model.output)
 
     def forward(self, token_ids: Tensor, k: Tensor, *carried: Tensor) -> tuple[Tensor, ...]:
         """Advance every row by one token; `carried` is the memory, then the state, in the signature's order."""
@@ -132,7 +131,7 @@ class StepGraph(nn.Module):
         features, attention = self._attend(hidden, memory)
         if self.model.config.input_feeding:
             state += (features.unsqueeze(1),)
-        return *select(self.model.output(features), k, self.reach), *state, *attention
+        return *select(self.model.output(features), k), *state, *attention
 
     def _attend(self, hidden: Tensor, memory: dict[str, Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         if self.model.attention is None:

@@ -15,10 +15,9 @@ from onnx import helper
 from torch import Tensor, nn
 
 from export.graphs import STATE_PREFIX, Graphs, Signature
-from export.selection import reach_behind, select
+from export.selection import select
 from export.tracing import Axes, trace_module
 from export.transformer.blocks import (
-    MASKED,
     CachedSelfAttention,
     CrossAttention,
     Layer,
@@ -87,8 +86,6 @@ class StepGraph(nn.Module):
         super().__init__()
         self.stack, self.output, self.forced = stack, parts.output, forced
         self.reach = 0 if parts.decoder.distances is None else len(parts.decoder.distances) - 1
-        last = parts.decoder.final_norm if parts.decoder.norm_first else parts.decoder.layers[-1].feed_forward_norm
-        self.logit_reach = reach_behind(last, parts.output, MASKED)
 
     def forward(self, token_ids: Tensor, k: Tensor, lengths: Tensor, *carried: Tensor) -> tuple[Tensor, ...]:
         """Advance every row by one token; `carried` is the memory, its mask, then the caches."""
@@ -115,7 +112,7 @@ class StepGraph(nn.Module):
 
     def _select(self, logits: Tensor, k: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return log-probabilities and ids `[row, k]`; of a row's first word, perhaps the forced one."""
-        log_probs, ids = select(logits, k, self.logit_reach)
+        log_probs, ids = select(logits, k)
         if self.forced.first_id is None:
             return log_probs, ids
         only = (torch.arange(ids.shape[1]) == 0).unsqueeze(0)
