@@ -34,6 +34,7 @@ from tests.benchmark import (
 from tests.benchmark.plan import CHECKPOINT, COMMITTED, CORPUS, EMBEDDED, QUICK, Plan, Progress, Sizes, machine
 from tests.benchmark.report import Section
 from tests.benchmark.serving import ServerError
+from tests.benchmark.virtual import awake
 from tests.benchmark.workers import WorkerError
 
 PARTS: dict[str, Callable[[Plan], Section]] = {
@@ -80,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2
     about = machine()
-    sections, failed = _run(given.parts or list(PARTS), plan)
+    with awake():
+        sections, failed = _run(given.parts or list(PARTS), plan)
     print(*(f"{name}: {value}" for name, value in about.items()), "", report.as_text(sections), sep="\n")
     if given.json is not None:
         text = json.dumps(report.as_data(sections, about), indent=2, ensure_ascii=False) + "\n"

@@ -2,12 +2,14 @@
 
 Each bundle is served by one processor and loaded from another: first as much as it takes, for its capacity, then
 Poisson arrivals at shares of that, in several rounds, since machines get faster and slower; of each rate, the round
-with the middle p99 is shown. A report of `dragoman load` (.json) in place of a bundle is shown as it is.
+with the middle p99 is shown. What a virtual machine's host disturbs is driven again, a few times at most. A report of
+`dragoman load` (.json) in place of a bundle is shown as it is.
 """
 
 import argparse
 import contextlib
 import datetime
+import functools
 import math
 import multiprocessing
 import os
@@ -32,6 +34,7 @@ from tests.benchmark.curve_page import Curve, draw, page
 from tests.benchmark.plan import ROOT, Progress, machine
 from tests.benchmark.report import percentile
 from tests.benchmark.serving import Server
+from tests.benchmark.virtual import Quiet, awake
 from tests.benchmark.workers import pinned, processors
 
 SHARES = (0.05, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5)
@@ -63,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if source.suffix == ".json":
             curves.append(Curve(read(source)))
             continue
-        curve = measure(source, given, say)
+        with awake():
+            curve = measure(source, given, say)
         write(curve.report, given.build / f"curve-{curve.report.model}.json")
         curves.append(curve)
     draw(given.picture, curves)
@@ -76,10 +80,15 @@ class Round(NamedTuple):
     """The phases of one round, by rate."""
 
     phases: list[PhaseReport]
-    kept: float
+    of_full: float
     """What is answered at the highest rate, as a share of what the server answered right before and after."""
     refused: float | None
     """By the second client, the 99th percentile in seconds; None: none were."""
+
+    @property
+    def kept(self) -> float:
+        """What is answered at the highest rate, as a share of the most at any."""
+        return self.phases[-1].goodput / max(phase.goodput for phase in self.phases)
 
 
 def measure(bundle: Path, given: argparse.Namespace, say: Progress) -> Curve:
@@ -89,7 +98,7 @@ def measure(bundle: Path, given: argparse.Namespace, say: Progress) -> Curve:
     texts = (SENTENCES / f"{card.source_language}.txt").read_text(encoding="utf-8").split("\n")
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     options = ("--threads", "1", "--engine-nice", str(ENGINE_NICE), "--max-waiting", str(WAITING))
-    rounds = []
+    rounds, quiet = [], Quiet(given.tries)
     with Server(bundle, measured, *options) as server:
         job = Job(server.address, [text for text in texts if text.strip()], model=card.name)
         with pinned(driver), Driver(job, server.metrics_url, _say_nothing) as crowd:
@@ -99,38 +108,48 @@ def measure(bundle: Path, given: argparse.Namespace, say: Progress) -> Curve:
                 _hurry([*(_children() - others), server.pid], AHEAD)
                 for driven in (crowd, aside):
                     driven.run(Phase("warm-up", 2.0, concurrency=8, measured=False))
-                full = middle([crowd.run(_full(given.seconds)) for _ in range(given.rounds)])
+                full = middle([quiet(lambda: crowd.run(_full(given.seconds))) for _ in range(given.rounds)])
                 say(f"curve: {card.name} answers {full.goodput:.0f} requests a second")
                 for number in range(given.rounds):
-                    rounds.append(_round(crowd, aside, full.goodput, given.seconds, number))
-                    refusal = (rounds[-1].refused or 0.0) * 1e3
-                    say(f"curve: {rounds[-1].kept:.1%} of that amid overload, refusals in {refusal:.1f} ms")
+                    rounds.append(one := _round(crowd, aside, full.goodput, given.seconds, number, quiet))
+                    say(
+                        f"curve: {one.kept:.1%} of the peak amid overload, {one.of_full:.1%} of what it answers with"
+                        f" {IN_FLIGHT} in flight, refusals in {(one.refused or 0.0) * 1e3:.1f} ms; {quiet}"
+                    )
     refused = [one.refused for one in rounds if one.refused is not None]
     return Curve(
         report=_report(server.address, card.name, started, [full, *map(middle, _by_rate(rounds))]),
         refused_server=_refused_in(server.log),
         refused_aside=statistics.median(refused) if refused else None,
         kept=statistics.median(one.kept for one in rounds),
+        of_full=statistics.median(one.of_full for one in rounds),
+        stolen=str(quiet),
     )
 
 
-def _round(crowd: Driver, aside: Driver, capacity: float, seconds: float, number: int) -> Round:
+def _round(crowd: Driver, aside: Driver, capacity: float, seconds: float, number: int, quiet: Quiet) -> Round:
     """Load the server at all rates; at the highest, the second client sends a part."""
     phases: list[PhaseReport] = []
     for share in SHARES[:-1]:
         rate, seed = share * capacity, number * len(SHARES) + len(phases)
-        phases.append(crowd.run(Phase(f"{share:.0%} of capacity", seconds, rate, rate, seed=seed)))
-    before = crowd.run(_full(seconds))
+        phase = Phase(f"{share:.0%} of capacity", seconds, rate, rate, seed=seed)
+        phases.append(quiet(functools.partial(crowd.run, phase)))
     rate = SHARES[-1] * capacity
-    whole = Phase(f"{SHARES[-1]:.0%} of capacity", seconds, rate, rate, seed=number)
+    beyond = Phase(f"{SHARES[-1]:.0%} of capacity", seconds, rate, rate, seed=number)
+    overload, full, refused = quiet(functools.partial(_overload, crowd, aside, beyond))
+    return Round([*phases, overload], overload.goodput / full, refused)
+
+
+def _overload(crowd: Driver, aside: Driver, phase: Phase) -> tuple[PhaseReport, float, float | None]:
+    """Return what becomes of a rate beyond capacity; the goodput before and after; the p99 of refusals in seconds."""
+    before = crowd.run(_full(phase.seconds))
     with ThreadPoolExecutor(1) as pool:
-        alone = pool.submit(aside.run, _part(whole, ASIDE))
-        report, other = crowd.run(_part(whole, 1 - ASIDE)), alone.result()
-    after = crowd.run(_full(seconds))
-    goodput = report.goodput + other.goodput
-    phases.append(msgspec.structs.replace(report, phase=whole, goodput=goodput))
-    kept = 2 * goodput / (before.goodput + after.goodput)
-    return Round(phases, kept, None if other.refused is None else other.refused.at(99))
+        alone = pool.submit(aside.run, _part(phase, ASIDE))
+        report, other = crowd.run(_part(phase, 1 - ASIDE)), alone.result()
+    after = crowd.run(_full(phase.seconds))
+    whole = msgspec.structs.replace(report, phase=phase, goodput=report.goodput + other.goodput)
+    refused = None if other.refused is None else other.refused.at(99)
+    return whole, (before.goodput + after.goodput) / 2, refused
 
 
 def _full(seconds: float) -> Phase:
@@ -198,6 +217,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seconds", type=float, default=5.0, help="of each rate (default: %(default)g)")
     parser.add_argument("--rounds", type=int, default=3, help="of all rates (default: %(default)s)")
+    parser.add_argument(
+        "--tries", type=int, default=4, help="of what a virtual machine's host disturbs (default: %(default)s)"
+    )
     parser.add_argument("--picture", type=Path, default=ROOT / "docs/load-curve.png", help="(default: %(default)s)")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/load-curve.md", help="(default: %(default)s)")
     parser.add_argument("--build", type=Path, default=ROOT / "build", help="folder for reports (default: %(default)s)")

@@ -37,6 +37,10 @@ class Curve(NamedTuple):
     """By a client that does nothing else, at the highest rate."""
     kept: float | None = None
     """Goodput at the highest rate as a share of the most at any, the middle of several rounds."""
+    of_full: float | None = None
+    """And of what the server answers where no call is refused, right before and after."""
+    stolen: str = ""
+    """How much the host of a virtual machine took of what was measured."""
 
     @property
     def phases(self) -> list[PhaseReport]:
@@ -86,6 +90,7 @@ def page(curves: Sequence[Curve], about: dict[str, str], picture: str) -> str:
         ABOUT,
         "## Overload",
         _table(GOALS, [row for curve in curves for row in verdicts(curve)]),
+        *(f"{curve.report.model}: {curve.stolen}." for curve in curves if curve.stolen),
         "## Sizing",
         _table(SIZING, [row for curve in curves for row in _sizing(curve)]),
         f"One replica is one processor; `ceil({PEAK:g} / (capacity × {HEADROOM:g})) + {SPARE}` replicas.",
@@ -98,6 +103,10 @@ def verdicts(curve: Curve) -> list[list[str]]:
     last = curve.phases[-1]
     kept = last.goodput / curve.peak if curve.kept is None else curve.kept
     rows = [_verdict(curve, f"goodput at {OVERLOAD:.0%} / peak", f">= {KEPT:.0%}", f"{kept:.1%}", kept >= KEPT)]
+    if curve.of_full is not None:
+        rows.append(
+            [curve.report.model, f"goodput at {OVERLOAD:.0%} / with none refused", "", f"{curve.of_full:.1%}", ""]
+        )
     for name, seconds in (("refusal p99, client", curve.refused_aside), ("refusal p99, server", curve.refused_server)):
         if seconds is not None:
             held = seconds < REFUSED_SECONDS

@@ -1,6 +1,6 @@
 """The page of `make curve`: what a server keeps, and how it fares beyond its capacity."""
 
-from tests.benchmark.curve import middle
+from tests.benchmark.curve import Round, middle
 from tests.benchmark.curve_page import Curve, page, verdicts
 from tests.unit.service.load.figures import measured, report
 
@@ -24,8 +24,14 @@ def test_overload_is_judged_at_the_highest_rate() -> None:
 
 def test_goodput_of_several_rounds_is_their_middle() -> None:
     """Machines get faster and slower: each round is compared with its own peak, not the middle phases with others."""
-    (row, *_) = verdicts(Curve(report(IDLE, FULL), kept=0.97))
-    assert ("97.0%", "ok") == (row[3], row[4])
+    kept, of_full, *_ = verdicts(Curve(report(IDLE, FULL), kept=0.97, of_full=0.9))
+    assert ("97.0%", "ok") == (kept[3], kept[4])
+    assert ("90.0%", "") == (of_full[3], of_full[4])
+
+
+def test_a_round_is_judged_by_its_own_peak() -> None:
+    """The highest rate against the most that was answered at any."""
+    assert FULL.goodput / LATE.goodput == Round([IDLE, LATE, FULL], of_full=0.5, refused=None).kept
 
 
 def test_of_several_rounds_the_middle_one_is_shown() -> None:
