@@ -7,7 +7,6 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
 from service.errors import StartupError
 from tests.benchmark import (
@@ -35,7 +34,7 @@ from tests.benchmark.plan import CHECKPOINT, COMMITTED, CORPUS, EMBEDDED, QUICK,
 from tests.benchmark.report import Section
 from tests.benchmark.serving import ServerError
 from tests.benchmark.virtual import awake
-from tests.benchmark.workers import WorkerError
+from tests.benchmark.workers import WorkerError, leave
 
 PARTS: dict[str, Callable[[Plan], Section]] = {
     "throughput": throughput.measure,
@@ -106,10 +105,6 @@ def _run(parts: Sequence[str], plan: Plan) -> tuple[list[Section], list[str]]:
     return sections, failed
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
-
-
 def _part(name: str) -> str:
     if name not in PARTS | ON_REQUEST:
         raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(PARTS | ON_REQUEST)}")
@@ -138,5 +133,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _leave)  # ended from outside, it ends its servers and workers too
+    signal.signal(signal.SIGTERM, leave)
     sys.exit(main())

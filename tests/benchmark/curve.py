@@ -13,6 +13,7 @@ import functools
 import math
 import multiprocessing
 import os
+import signal
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
@@ -35,7 +36,7 @@ from tests.benchmark.plan import ROOT, Progress, machine
 from tests.benchmark.report import percentile
 from tests.benchmark.serving import Server
 from tests.benchmark.virtual import Quiet, awake
-from tests.benchmark.workers import pinned, processors
+from tests.benchmark.workers import leave, pinned, processors
 
 SHARES = (0.05, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5)
 """Of the capacity."""
@@ -227,4 +228,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, leave)
     main()

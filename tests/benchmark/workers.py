@@ -6,7 +6,7 @@ import os
 import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Generic, TypeVar
 
 Ask = TypeVar("Ask")
@@ -25,6 +25,11 @@ def processors() -> tuple[set[int], set[int]]:
     """Return the processor for what is measured and the one for its load: the same where there is only one."""
     usable = sorted(os.sched_getaffinity(0))
     return {usable[0]}, {usable[-1]}
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    """Handle a signal: a benchmark that is ended from outside ends its servers and workers too."""
+    raise SystemExit(128 + number)
 
 
 @contextlib.contextmanager
