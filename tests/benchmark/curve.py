@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import datetime
 import functools
+import itertools
 import math
 import multiprocessing
 import os
@@ -130,13 +131,10 @@ def measure(bundle: Path, given: argparse.Namespace, say: Progress) -> Curve:
 
 def _round(crowd: Driver, aside: Driver, capacity: float, seconds: float, number: int, quiet: Quiet) -> Round:
     """Load the server at all rates; at the highest, the second client sends a part."""
-    phases: list[PhaseReport] = []
-    for share in SHARES[:-1]:
-        rate, seed = share * capacity, number * len(SHARES) + len(phases)
-        phase = Phase(f"{share:.0%} of capacity", seconds, rate, rate, seed=seed)
-        phases.append(quiet(functools.partial(crowd.run, phase)))
-    rate = SHARES[-1] * capacity
-    beyond = Phase(f"{SHARES[-1]:.0%} of capacity", seconds, rate, rate, seed=number)
+    rates = {f"{share:.0%} of capacity": share * capacity for share in SHARES}
+    seeds = itertools.count(number * len(SHARES))
+    *below, beyond = (Phase(name, seconds, rate, rate, seed=next(seeds)) for name, rate in rates.items())
+    phases = [quiet(functools.partial(crowd.run, phase)) for phase in below]
     overload, full, refused = quiet(functools.partial(_overload, crowd, aside, beyond))
     return Round([*phases, overload], overload.goodput / full, refused)
 

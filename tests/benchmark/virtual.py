@@ -44,13 +44,21 @@ def awake() -> Iterator[None]:
             one.wait()
 
 
+def processor_time() -> tuple[float, float]:
+    """Return the time taken by the host and the whole since the start, in ticks of all processors; 0 where unknown."""
+    if not STAT.exists():
+        return 0.0, 0.0
+    ticks = [float(word) for word in STAT.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+    return ticks[-1], sum(ticks)
+
+
 class Quiet:
     """Calls what measures; where too much was taken meanwhile, again, and returns the least disturbed result."""
 
-    def __init__(self, tries: int, clock: "Callable[[], tuple[float, float]] | None" = None) -> None:
+    def __init__(self, tries: int, clock: Callable[[], tuple[float, float]] = processor_time) -> None:
         """Take how often to try at most, and what returns the time taken and the whole, of all processors together."""
         self._tries = tries
-        self._clock = clock or processor_time
+        self._clock = clock
         self._kept: list[float] = []
         self._again = 0
 
@@ -78,11 +86,3 @@ class Quiet:
         found = measure()
         taken_then, whole_then = self._clock()
         return found, (taken_then - taken) / max(whole_then - whole, 1.0)
-
-
-def processor_time() -> tuple[float, float]:
-    """Return the time taken by the host and the whole since the start, in ticks of all processors; 0 where unknown."""
-    if not STAT.exists():
-        return 0.0, 0.0
-    ticks = [float(word) for word in STAT.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
-    return ticks[-1], sum(ticks)
